@@ -1,0 +1,195 @@
+#include "channel.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* One that waits to be sent. */
+struct frame {
+    TAILQ_ENTRY(frame) link;
+    int fd;
+    uint32_t type;
+    size_t length;
+    unsigned char payload[];
+};
+
+struct channel {
+    int fd;
+    struct event *readable;
+    struct event *writable; /* pending while frames wait */
+    TAILQ_HEAD(, frame) waiting;
+    const struct channel_handler *handler;
+    void *context;
+};
+
+/* Room for one descriptor beside a message, aligned as the kernel wants it. */
+union control {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
+bool channel_pair(int fds[2])
+{
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0;
+}
+
+/* One attempt; false with errno set. */
+static bool send_now(int socket, uint32_t type, const void *payload, size_t length, int fd)
+{
+    struct iovec parts[] = { { &type, sizeof(type) }, { (void *) payload, length } };
+    struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+    union control control = { 0 };
+
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    }
+    return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+static void drop_first(struct channel *channel)
+{
+    struct frame *frame = TAILQ_FIRST(&channel->waiting);
+
+    TAILQ_REMOVE(&channel->waiting, frame, link);
+    if (frame->fd >= 0)
+        close(frame->fd);
+    free(frame);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *context)
+{
+    struct channel *channel = context;
+    struct frame *frame;
+
+    (void) what;
+    while ((frame = TAILQ_FIRST(&channel->waiting)) != NULL) {
+        if (!send_now(fd, frame->type, frame->payload, frame->length, frame->fd) &&
+            (errno == EAGAIN || errno == ENOBUFS))
+            return;
+        drop_first(channel); /* sent, or never to arrive: then reading tells of the end */
+    }
+    event_del(channel->writable);
+}
+
+static bool enqueue(struct channel *channel, uint32_t type, const void *payload, size_t length,
+                    int fd)
+{
+    struct frame *frame = malloc(sizeof(*frame) + length);
+
+    if (frame == NULL)
+        return false;
+    *frame = (struct frame){ .fd = -1, .type = type, .length = length };
+    if (length > 0)
+        memcpy(frame->payload, payload, length);
+    if (fd >= 0)
+        frame->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if ((fd >= 0 && frame->fd < 0) || event_add(channel->writable, NULL) != 0) {
+        free(frame);
+        return false;
+    }
+    TAILQ_INSERT_TAIL(&channel->waiting, frame, link);
+    return true;
+}
+
+bool channel_send(struct channel *channel, uint32_t type, const void *payload, size_t length,
+                  int fd)
+{
+    if (TAILQ_EMPTY(&channel->waiting)) {
+        if (send_now(channel->fd, type, payload, length, fd))
+            return true;
+        if (errno != EAGAIN && errno != ENOBUFS)
+            return false;
+    }
+    return enqueue(channel, type, payload, length, fd);
+}
+
+bool channel_is_busy(const struct channel *channel)
+{
+    return !TAILQ_EMPTY(&channel->waiting);
+}
+
+/* The descriptor that came with MESSAGE, or -1. */
+static int passed_descriptor(struct msghdr *message)
+{
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    int fd = -1;
+
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    return fd;
+}
+
+/* One frame a call: the handler may do anything, and the demultiplexer tells of the rest. */
+static void on_readable(evutil_socket_t fd, short what, void *context)
+{
+    struct channel *channel = context;
+    unsigned char payload[CHANNEL_PAYLOAD_MAX];
+    uint32_t type;
+    struct iovec parts[] = { { &type, sizeof(type) }, { payload, sizeof(payload) } };
+    union control control;
+    struct msghdr message = { .msg_iov = parts,
+                              .msg_iovlen = 2,
+                              .msg_control = &control,
+                              .msg_controllen = sizeof(control) };
+    ssize_t length = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    (void) what;
+    if (length < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (length < (ssize_t) sizeof(type)) {
+        event_del(channel->readable);
+        channel->handler->ended(channel->context);
+        return;
+    }
+    channel->handler->received(channel->context, type, payload, (size_t) length - sizeof(type),
+                               passed_descriptor(&message));
+}
+
+struct channel *channel_new(struct event_base *base, int fd,
+                            const struct channel_handler *handler, void *context)
+{
+    struct channel *channel = calloc(1, sizeof(*channel));
+
+    if (channel == NULL)
+        return NULL;
+    channel->fd = -1;
+    channel->handler = handler;
+    channel->context = context;
+    TAILQ_INIT(&channel->waiting);
+    channel->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, channel);
+    channel->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_writable, channel);
+    if (channel->readable == NULL || channel->writable == NULL ||
+        event_add(channel->readable, NULL) != 0) {
+        channel_free(channel);
+        return NULL;
+    }
+    channel->fd = fd;
+    return channel;
+}
+
+void channel_free(struct channel *channel)
+{
+    if (channel == NULL)
+        return;
+    while (!TAILQ_EMPTY(&channel->waiting))
+        drop_first(channel);
+    if (channel->readable != NULL)
+        event_free(channel->readable);
+    if (channel->writable != NULL)
+        event_free(channel->writable);
+    if (channel->fd >= 0)
+        close(channel->fd);
+    free(channel);
+}

@@ -1,0 +1,400 @@
+#include "conn.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "defaults.h"
+#include "log.h"
+#include "service.h"
+
+enum conn_phase {
+    PHASE_OPEN,      /* the service has it; bytes go both ways */
+    PHASE_FINISHING, /* nothing more is asked of the service; FIN follows the pending output */
+    PHASE_LINGERING, /* our FIN is sent; what still comes is thrown away */
+};
+
+struct conn {
+    TAILQ_ENTRY(conn) link; /* in its set: active, or lingering */
+    struct conn_set *set;
+    const struct conn_origin *origin;
+    struct bufferevent *bev;
+    void *state; /* the service's */
+    enum conn_phase phase;
+    enum close_reason reason;    /* why it ends, once it does */
+    bool peer_done;              /* the peer's FIN was read */
+    struct evbuffer_cb_entry *watch; /* on the output, while any is pending */
+    uint64_t number;
+    uint64_t received, sent; /* bytes: read from and given to the kernel */
+    int64_t opened_at, last_active;
+    int unacknowledged; /* bytes, when last looked at: lingering */
+    struct address peer;
+};
+
+/* The one place where the phase changes. */
+static void set_phase(struct conn *conn, enum conn_phase phase)
+{
+    if (phase == PHASE_LINGERING) {
+        TAILQ_REMOVE(&conn->set->active, conn, link);
+        TAILQ_INSERT_TAIL(&conn->set->lingering, conn, link);
+    }
+    conn->phase = phase;
+}
+
+/* A byte has moved: to the end of the queue. */
+static void touch(struct conn *conn)
+{
+    struct conn_queue *queue =
+        conn->phase == PHASE_LINGERING ? &conn->set->lingering : &conn->set->active;
+
+    conn->last_active = clock_ms();
+    TAILQ_REMOVE(queue, conn, link);
+    TAILQ_INSERT_TAIL(queue, conn, link);
+}
+
+static void count_sent(struct conn *conn, size_t bytes)
+{
+    conn->sent += bytes;
+    stats_add(&conn->origin->stats->counter[STATS_sent_bytes], bytes);
+    touch(conn);
+}
+
+/* The output changed; what left it was given to the kernel. */
+static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
+                      void *argument)
+{
+    (void) output;
+    if (info->n_deleted > 0)
+        count_sent(argument, info->n_deleted);
+}
+
+static struct evbuffer *output_of(const struct conn *conn)
+{
+    return bufferevent_get_output(conn->bev);
+}
+
+static bool is_pending(const struct conn *conn)
+{
+    return evbuffer_get_length(output_of(conn)) > 0;
+}
+
+/* Bytes that the kernel holds and the peer has not acknowledged; our FIN counts as one. */
+static int unacknowledged(const struct conn *conn)
+{
+    int bytes = 0;
+
+    return ioctl(bufferevent_getfd(conn->bev), SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+static int unread(const struct conn *conn)
+{
+    int bytes = 0;
+
+    return ioctl(bufferevent_getfd(conn->bev), FIONREAD, &bytes) == 0 ? bytes : 0;
+}
+
+static struct tcp_info tcp_info(const struct conn *conn)
+{
+    struct tcp_info info = { 0 };
+    socklen_t length = sizeof(info);
+
+    (void) getsockopt(bufferevent_getfd(conn->bev), IPPROTO_TCP, TCP_INFO, &info, &length);
+    return info;
+}
+
+static void log_accepted(const struct conn *conn)
+{
+    struct log_line line;
+    char peer[ENDPOINT_TEXT_MAX];
+
+    if (!log_wants(LOG_DEBUG))
+        return;
+    address_format(&conn->peer, peer);
+    log_begin(&line, LOG_DEBUG, "accepted");
+    log_number(&line, "conn", conn->number);
+    log_text(&line, "peer", peer);
+    log_text(&line, "endpoint", conn->origin->name);
+    log_end(&line);
+}
+
+static void log_received(const struct conn *conn, struct evbuffer *input, size_t bytes)
+{
+    struct log_line line;
+    char data[LOG_DATA_MAX];
+    ssize_t shown;
+
+    if (!log_wants(LOG_DEBUG))
+        return;
+    shown = evbuffer_copyout(input, data, sizeof(data));
+    log_begin(&line, LOG_DEBUG, "received");
+    log_number(&line, "conn", conn->number);
+    log_number(&line, "bytes", bytes);
+    log_bytes(&line, "data", data, shown > 0 ? (size_t) shown : 0);
+    log_end(&line);
+}
+
+/* One on which no byte came is a health probe, most likely: no noise. */
+static void log_closed(const struct conn *conn, enum close_reason reason)
+{
+    int priority = conn->received > 0 ? LOG_INFO : LOG_DEBUG;
+    struct log_line line;
+    char peer[ENDPOINT_TEXT_MAX];
+
+    if (!log_wants(priority))
+        return;
+    address_format(&conn->peer, peer);
+    log_begin(&line, priority, "closed");
+    log_number(&line, "conn", conn->number);
+    log_text(&line, "peer", peer);
+    log_text(&line, "endpoint", conn->origin->name);
+    log_number(&line, "in", conn->received);
+    log_number(&line, "out", conn->sent);
+    log_duration(&line, "duration", clock_ms() - conn->opened_at);
+    log_text(&line, "reason", close_reason_name(reason));
+    log_end(&line);
+}
+
+/*
+ * Output is pending: watch it go, and read no more if the service wants it so. Without memory for
+ * the watch the bytes are still sent; they are counted when all are gone.
+ */
+static void output_begins(struct conn *conn)
+{
+    if (conn->watch == NULL)
+        conn->watch = evbuffer_add_cb(output_of(conn), on_output, conn);
+    if (conn->origin->service->output_stops_reading)
+        bufferevent_disable(conn->bev, EV_READ);
+}
+
+static void output_ended(struct conn *conn)
+{
+    if (conn->watch != NULL)
+        evbuffer_remove_cb_entry(output_of(conn), conn->watch);
+    conn->watch = NULL;
+    if (!conn->peer_done)
+        bufferevent_enable(conn->bev, EV_READ);
+}
+
+void conn_send(struct conn *conn, struct evbuffer *data)
+{
+    int written = 0;
+
+    if (!is_pending(conn)) /* or else bytes would overtake each other */
+        written = evbuffer_write(data, bufferevent_getfd(conn->bev));
+    if (written > 0)
+        count_sent(conn, (size_t) written);
+    if (evbuffer_get_length(data) == 0)
+        return;
+    /* The kernel is full, or the socket broken: the bufferevent finds out which. */
+    evbuffer_add_buffer(output_of(conn), data);
+    output_begins(conn);
+}
+
+/* Our FIN goes out. What the peer has not acknowledged yet, only an open socket sends for sure. */
+static void send_fin(struct conn *conn)
+{
+    if (conn->peer_done && unacknowledged(conn) == 0) {
+        conn_close(conn, conn->reason);
+        return;
+    }
+    shutdown(bufferevent_getfd(conn->bev), SHUT_WR);
+    conn->last_active = clock_ms();
+    set_phase(conn, PHASE_LINGERING);
+    conn->set->lingers(conn->set->context);
+}
+
+void conn_finish(struct conn *conn, enum close_reason reason)
+{
+    const struct service *service = conn->origin->service;
+
+    if (conn->phase != PHASE_OPEN)
+        return;
+    conn->reason = reason;
+    set_phase(conn, PHASE_FINISHING);
+    if (service->ending != NULL)
+        service->ending(conn);
+    if (!is_pending(conn))
+        send_fin(conn);
+}
+
+static void on_readable(struct bufferevent *bev, void *argument)
+{
+    struct conn *conn = argument;
+    struct evbuffer *input = bufferevent_get_input(bev);
+    size_t bytes = evbuffer_get_length(input);
+
+    conn->received += bytes;
+    stats_add(&conn->origin->stats->counter[STATS_received_bytes], bytes);
+    touch(conn);
+    log_received(conn, input, bytes);
+    if (conn->phase == PHASE_OPEN)
+        conn->origin->service->received(conn, input);
+    else
+        evbuffer_drain(input, bytes);
+}
+
+static void on_writable(struct bufferevent *bev, void *argument)
+{
+    struct conn *conn = argument;
+
+    (void) bev;
+    output_ended(conn);
+    if (conn->phase == PHASE_FINISHING)
+        send_fin(conn);
+    else if (conn->origin->service->writable != NULL)
+        conn->origin->service->writable(conn);
+}
+
+static void on_eof(struct conn *conn)
+{
+    conn->peer_done = true;
+    if (conn->phase == PHASE_OPEN)
+        conn_finish(conn, CLOSE_EOF);
+    else if (conn->phase == PHASE_LINGERING)
+        conn_close(conn, conn->reason);
+}
+
+static enum close_reason reason_of(int error)
+{
+    switch (error) {
+    case ECONNRESET:
+    case EPIPE:
+        return CLOSE_RESET;
+    case ETIMEDOUT:
+    case EHOSTUNREACH: /* what keepalive leaves when routers said so meanwhile */
+    case ENETUNREACH:
+        return CLOSE_TIMEOUT;
+    default:
+        return CLOSE_ERROR;
+    }
+}
+
+static void on_event(struct bufferevent *bev, short what, void *argument)
+{
+    (void) bev;
+    if (what & BEV_EVENT_EOF)
+        on_eof(argument);
+    else if (what & BEV_EVENT_ERROR)
+        conn_close(argument, reason_of(errno));
+}
+
+bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
+              const struct address *peer)
+{
+    struct conn *conn = calloc(1, sizeof(*conn));
+
+    if (conn == NULL)
+        return false;
+    conn->bev = bufferevent_socket_new(set->base, fd, 0);
+    if (conn->bev == NULL)
+        goto fail;
+    bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
+    if (bufferevent_enable(conn->bev, EV_READ) != 0)
+        goto fail;
+    conn->set = set;
+    conn->origin = origin;
+    conn->peer = *peer;
+    conn->opened_at = conn->last_active = clock_ms();
+    conn->number = atomic_fetch_add(&set->stats->connections, 1) + 1;
+    TAILQ_INSERT_TAIL(&set->active, conn, link);
+    stats_add(&origin->stats->counter[STATS_accepted], 1);
+    log_accepted(conn);
+    if (origin->service->opened != NULL)
+        origin->service->opened(conn);
+    return true;
+fail:
+    if (conn->bev != NULL)
+        bufferevent_free(conn->bev);
+    free(conn);
+    return false;
+}
+
+void conn_close(struct conn *conn, enum close_reason reason)
+{
+    struct conn_set *set = conn->set;
+    const struct service *service = conn->origin->service;
+    int fd = bufferevent_getfd(conn->bev);
+
+    if (service->closed != NULL)
+        service->closed(conn);
+    log_closed(conn, reason);
+    stats_add(&conn->origin->stats->closed[reason], 1);
+    TAILQ_REMOVE(conn->phase == PHASE_LINGERING ? &set->lingering : &set->active, conn, link);
+    /* libevent frees later; the descriptor must be free now, for those who wait for one. */
+    bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
+    bufferevent_free(conn->bev);
+    close(fd);
+    free(conn);
+    set->closed(set->context);
+}
+
+void conn_set_state(struct conn *conn, void *state)
+{
+    conn->state = state;
+}
+
+void *conn_state(const struct conn *conn)
+{
+    return conn->state;
+}
+
+int64_t conn_last_active(const struct conn *conn)
+{
+    return conn->last_active;
+}
+
+bool conn_is_quiet(const struct conn *conn, int64_t now)
+{
+    int64_t silence = now - conn->last_active;
+
+    if (silence < QUIET_MS || is_pending(conn) || unread(conn) > 0 || unacknowledged(conn) > 0)
+        return false;
+    return silence >= (int64_t) tcp_info(conn).tcpi_rtt * QUIET_ROUND_TRIPS / 1000;
+}
+
+/*
+ * The peer's FIN was read: it is closed when the peer has acknowledged all, and nothing but the
+ * idle timeout hurries it. Else the peer has LINGER_MS from its last byte to send its own.
+ */
+void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
+{
+    int bytes;
+
+    if (!conn->peer_done) {
+        if (now - conn->last_active >= LINGER_MS)
+            conn_close(conn, conn->reason);
+        return;
+    }
+    bytes = unacknowledged(conn);
+    if (bytes == 0) {
+        conn_close(conn, conn->reason);
+    } else if (tcp_info(conn).tcpi_state == TCP_CLOSE) {
+        conn_close(conn, CLOSE_RESET);
+    } else if (bytes != conn->unacknowledged) {
+        conn->unacknowledged = bytes;
+        conn->last_active = now;
+    } else if (idle_timeout > 0 && now - conn->last_active >= idle_timeout) {
+        conn_close(conn, CLOSE_IDLE);
+    }
+}
+
+void conn_cut(struct conn *conn, int64_t now)
+{
+    bool owed = is_pending(conn) || unread(conn) > 0 || unacknowledged(conn) > 0;
+    bool sending = !conn->peer_done && now - conn->last_active < QUIET_MS;
+
+    conn_close(conn, owed || sending ? CLOSE_FORCED : CLOSE_DRAIN);
+}
+
+struct conn *conn_next(const struct conn *conn)
+{
+    return TAILQ_NEXT(conn, link);
+}

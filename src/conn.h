@@ -1,0 +1,87 @@
+/*
+ * conn: one client's connection, from accept to the only close.
+ *
+ * A libevent bufferevent reads and writes; a service decides what. While output is pending the
+ * connection does not read (if the service wants it so): memory stays bounded whatever the peer
+ * does. A peer's FIN is a half-close: all that is owed is sent first (RFC 9293, 3.6).
+ */
+#ifndef ECHOD_CONN_H
+#define ECHOD_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "endpoint.h"
+#include "stats.h"
+
+struct conn;
+struct evbuffer;
+struct event_base;
+struct service;
+
+/* Where connections come from: one address that is served; outlives them all. */
+struct conn_origin {
+    const struct service *service;
+    const char *name;          /* the endpoint, as in the log */
+    struct stats_block *stats; /* its counters in this worker */
+};
+
+TAILQ_HEAD(conn_queue, conn);
+
+/* All connections of one reactor, which owns and fills this. */
+struct conn_set {
+    struct event_base *base;
+    struct stats *stats;
+    struct conn_queue active;    /* handed to a service; least recently active first */
+    struct conn_queue lingering; /* our FIN is sent */
+    /* A connection has gone, and its descriptor with it. */
+    void (*closed)(void *context);
+    /* A connection began to linger: conn_linger wants to be called now and then. */
+    void (*lingers)(void *context);
+    void *context;
+};
+
+/*
+ * Serves the accepted, non-blocking socket FD, which it owns from then on. Returns false when
+ * memory is short: nothing has happened then, and FD is still the caller's.
+ */
+bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
+              const struct address *peer);
+
+/* For services. */
+
+/*
+ * Sends all of DATA, which is left empty: straight to the kernel when nothing is pending, the
+ * rest when the peer takes it.
+ */
+void conn_send(struct conn *conn, struct evbuffer *data);
+
+/* Sends what is pending, then FIN, and closes when the peer is done as well. */
+void conn_finish(struct conn *conn, enum close_reason reason);
+
+/* The only close: counts and logs it, and releases everything. */
+void conn_close(struct conn *conn, enum close_reason reason);
+
+void conn_set_state(struct conn *conn, void *state);
+void *conn_state(const struct conn *conn);
+
+/* For the reactor. NOW is clock_ms(). */
+
+/* When a byte last moved, either way. */
+int64_t conn_last_active(const struct conn *conn);
+
+/* Nothing unread, nothing unsent, and no byte for QUIET_MS or a few round trips? */
+bool conn_is_quiet(const struct conn *conn, int64_t now);
+
+/* Looks at a lingering connection, and closes it when its peer has all, or is silent too long. */
+void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout);
+
+/* Cuts a connection at the drain's deadline; `forced` if anything was owed or still coming. */
+void conn_cut(struct conn *conn, int64_t now);
+
+/* The connection that is active after CONN; NULL: it is the last of its queue. */
+struct conn *conn_next(const struct conn *conn);
+
+#endif

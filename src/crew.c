@@ -1,0 +1,378 @@
+#include "crew.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "clock.h"
+#include "defaults.h"
+#include "log.h"
+
+#define CAUSE_MAX 80
+#define REAP_AGAIN_MS 10
+
+/* One worker, and its replacements in turn. */
+struct member {
+    struct crew *crew;
+    unsigned number;
+    struct spawned spawned;
+    struct channel *channel; /* NULL: it does not run */
+    bool is_ready, has_left; /* left: its end of the channel is closed */
+    int64_t started_at;
+    int64_t backoff; /* what the last replacement had to wait, ms */
+    struct event *respawn;
+    struct member *deputy; /* who accepts at its sockets meanwhile */
+};
+
+struct crew {
+    struct event_base *base;
+    const struct worker_setup *setup;
+    struct crew_events events;
+    bool was_ready, is_draining;
+    struct event *reap_again;
+    unsigned count;
+    struct member members[];
+};
+
+static void log_member(const struct member *member, int priority, const char *event,
+                       const char *cause)
+{
+    struct log_line line;
+
+    log_begin(&line, priority, event);
+    log_number(&line, "worker", member->number);
+    log_number(&line, "pid", (uint64_t) member->spawned.pid);
+    if (cause != NULL)
+        log_text(&line, "cause", cause);
+    log_end(&line);
+}
+
+/* Has MEMBER accept at OWNER's sockets. */
+static void assign(struct member *member, const struct member *owner)
+{
+    const struct sockets *sockets = member->crew->setup->sockets;
+
+    for (size_t i = 0; i < sockets->count; i++) {
+        struct worker_listen listen = { .address = (uint32_t) i, .owner = owner->number };
+
+        channel_send(member->channel, FRAME_LISTEN, &listen, sizeof(listen),
+                     sockets_fd(sockets, i, owner->number));
+    }
+}
+
+/* While OWNER is away, somebody else accepts what is queued at its own sockets. */
+static void find_deputy(struct member *owner)
+{
+    struct crew *crew = owner->crew;
+
+    if (owner->deputy != NULL || !sockets_are_own(crew->setup->sockets))
+        return;
+    for (unsigned i = 0; i < crew->count && owner->deputy == NULL; i++)
+        if (crew->members[i].is_ready)
+            owner->deputy = &crew->members[i];
+    if (owner->deputy != NULL)
+        assign(owner->deputy, owner);
+}
+
+static void dismiss_deputy(struct member *owner)
+{
+    uint32_t number = owner->number;
+
+    if (owner->deputy != NULL)
+        channel_send(owner->deputy->channel, FRAME_RELEASE, &number, sizeof(number), -1);
+    owner->deputy = NULL;
+}
+
+/* A connection slot came free: wakes those who wait for one, all but FROM, who knows. */
+static void pass_on_slot(struct crew *crew, const struct member *from)
+{
+    for (unsigned i = 0; i < crew->count; i++) {
+        struct member *member = &crew->members[i];
+
+        if (member != from && member->is_ready &&
+            limits_is_waiting(crew->setup->limits, member->number) &&
+            !channel_is_busy(member->channel))
+            channel_send(member->channel, FRAME_SLOT, NULL, 0, -1);
+    }
+}
+
+static bool are_all_ready(const struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (!crew->members[i].is_ready)
+            return false;
+    return true;
+}
+
+static void on_ready(struct member *member)
+{
+    struct crew *crew = member->crew;
+
+    member->is_ready = true;
+    log_member(member, LOG_NOTICE, "worker-started", NULL);
+    dismiss_deputy(member);
+    if (crew->was_ready || !are_all_ready(crew))
+        return;
+    crew->was_ready = true;
+    crew->events.ready(crew->events.context);
+}
+
+static void on_frame(void *context, uint32_t type, const void *payload, size_t length, int fd)
+{
+    struct member *member = context;
+    struct crew *crew = member->crew;
+    uint32_t reason;
+
+    if (fd >= 0)
+        close(fd);
+    if (type == FRAME_READY) {
+        on_ready(member);
+    } else if (type == FRAME_SLOT) {
+        pass_on_slot(crew, member);
+    } else if (type == FRAME_PAUSED && length == sizeof(reason)) {
+        memcpy(&reason, payload, sizeof(reason));
+        crew->events.paused(crew->events.context, (enum pause_reason) reason);
+    }
+}
+
+/* It is about to end; a thread tells so in no other way. */
+static void on_channel_ended(void *context)
+{
+    struct member *member = context;
+
+    member->has_left = true;
+    crew_reap(member->crew);
+}
+
+static const struct channel_handler channel_handler = { on_frame, on_channel_ended };
+
+static int run_member(void *argument, int fd)
+{
+    const struct member *member = argument;
+
+    return worker_run(member->crew->setup, member->number, fd);
+}
+
+static bool start_member(struct member *member)
+{
+    struct crew *crew = member->crew;
+    int fds[2];
+
+    if (!channel_pair(fds))
+        return false;
+    member->channel = channel_new(crew->base, fds[0], &channel_handler, member);
+    if (member->channel == NULL) {
+        close(fds[0]);
+        close(fds[1]);
+        return false;
+    }
+    member->is_ready = member->has_left = false;
+    member->started_at = clock_ms();
+    if (!spawn_start(&member->spawned, crew->setup->options->model, run_member, member, fds[1])) {
+        channel_free(member->channel);
+        member->channel = NULL;
+        return false;
+    }
+    assign(member, member);
+    channel_send(member->channel, FRAME_READY, NULL, 0, -1);
+    return true;
+}
+
+/* A short life, or none: the next one has to wait, for longer each time. */
+static void respawn_later(struct member *member)
+{
+    struct timeval delay;
+
+    member->backoff = member->backoff == 0 ? RESPAWN_FIRST_MS : member->backoff * 2;
+    if (member->backoff > RESPAWN_MOST_MS)
+        member->backoff = RESPAWN_MOST_MS;
+    delay = clock_timeval(member->backoff);
+    event_add(member->respawn, &delay);
+    find_deputy(member);
+}
+
+static void respawn(struct member *member)
+{
+    atomic_fetch_add(&member->crew->setup->stats->worker_restarts, 1);
+    if (start_member(member))
+        return;
+    log_failure(LOG_ERR, "worker-failed", "start", errno);
+    respawn_later(member);
+}
+
+static void on_respawn(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    respawn(context);
+}
+
+/* Those for whom it was deputy need another one. */
+static void replace_as_deputy(struct member *gone)
+{
+    struct crew *crew = gone->crew;
+
+    for (unsigned i = 0; i < crew->count; i++)
+        if (crew->members[i].deputy == gone) {
+            crew->members[i].deputy = NULL;
+            find_deputy(&crew->members[i]);
+        }
+}
+
+/* It does not run any more: what it held is free. */
+static void clean_up(struct member *member, enum close_reason reason)
+{
+    const struct worker_setup *setup = member->crew->setup;
+
+    channel_free(member->channel);
+    member->channel = NULL;
+    member->is_ready = false;
+    limits_worker_died(setup->limits, member->number);
+    stats_worker_died(setup->stats, member->number, reason);
+}
+
+static void on_died(struct member *member, const char *cause)
+{
+    struct crew *crew = member->crew;
+
+    log_member(member, LOG_ERR, "worker-died", cause);
+    pass_on_slot(crew, member);
+    if (!crew->was_ready) {
+        crew->events.failed(crew->events.context);
+    } else if (clock_ms() - member->started_at >= WORKER_SETTLED_MS) {
+        member->backoff = 0;
+        respawn(member);
+    } else {
+        respawn_later(member);
+    }
+    replace_as_deputy(member);
+}
+
+static bool is_anyone_left(const struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (crew->members[i].spawned.running)
+            return true;
+    return false;
+}
+
+void crew_reap(struct crew *crew)
+{
+    bool is_someone_leaving = false;
+    char cause[CAUSE_MAX];
+
+    for (unsigned i = 0; i < crew->count; i++) {
+        struct member *member = &crew->members[i];
+        bool has_failed;
+
+        if (!spawn_has_ended(&member->spawned, cause, sizeof(cause), &has_failed)) {
+            is_someone_leaving = is_someone_leaving || (member->spawned.running && member->has_left);
+            continue;
+        }
+        clean_up(member, CLOSE_CRASH);
+        if (!crew->is_draining)
+            on_died(member, cause);
+        else if (has_failed)
+            log_member(member, LOG_ERR, "worker-died", cause);
+    }
+    if (is_someone_leaving) {
+        struct timeval delay = clock_timeval(REAP_AGAIN_MS);
+
+        event_add(crew->reap_again, &delay);
+    }
+    if (crew->is_draining && !is_anyone_left(crew))
+        crew->events.ended(crew->events.context);
+}
+
+static void on_reap_again(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    crew_reap(context);
+}
+
+struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
+                      const struct crew_events *events)
+{
+    unsigned count = (unsigned) setup->options->workers;
+    struct crew *crew = calloc(1, sizeof(*crew) + count * sizeof(struct member));
+    bool complete;
+
+    if (crew == NULL)
+        return NULL;
+    crew->base = base;
+    crew->setup = setup;
+    crew->events = *events;
+    crew->count = count;
+    crew->reap_again = event_new(base, -1, 0, on_reap_again, crew);
+    complete = crew->reap_again != NULL;
+    for (unsigned i = 0; i < count; i++) {
+        struct member *member = &crew->members[i];
+
+        member->crew = crew;
+        member->number = i;
+        member->respawn = event_new(base, -1, 0, on_respawn, member);
+        complete = complete && member->respawn != NULL;
+    }
+    if (complete)
+        return crew;
+    crew_free(crew);
+    return NULL;
+}
+
+void crew_free(struct crew *crew)
+{
+    if (crew == NULL)
+        return;
+    for (unsigned i = 0; i < crew->count; i++) {
+        channel_free(crew->members[i].channel);
+        if (crew->members[i].respawn != NULL)
+            event_free(crew->members[i].respawn);
+    }
+    if (crew->reap_again != NULL)
+        event_free(crew->reap_again);
+    free(crew);
+}
+
+void crew_start(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (!start_member(&crew->members[i])) {
+            log_failure(LOG_ERR, "worker-failed", "start", errno);
+            crew->events.failed(crew->events.context);
+            return;
+        }
+}
+
+void crew_drain(struct crew *crew)
+{
+    crew->is_draining = true;
+    for (unsigned i = 0; i < crew->count; i++) {
+        event_del(crew->members[i].respawn);
+        if (crew->members[i].channel != NULL)
+            channel_send(crew->members[i].channel, FRAME_DRAIN, NULL, 0, -1);
+    }
+    crew_reap(crew);
+}
+
+bool crew_kill(struct crew *crew, enum close_reason reason)
+{
+    bool all = true;
+
+    for (unsigned i = 0; i < crew->count; i++) {
+        struct member *member = &crew->members[i];
+
+        if (!member->spawned.running)
+            continue;
+        if (spawn_kill(&member->spawned)) {
+            log_member(member, LOG_ERR, "worker-died", "killed at shutdown");
+            clean_up(member, reason);
+        } else {
+            all = false;
+        }
+    }
+    return all;
+}

@@ -1,0 +1,47 @@
+/*
+ * crew: the workers, started, watched and replaced; which of them accepts at which socket.
+ *
+ * A worker that dies is replaced: at once if it had settled, else after a back-off that doubles,
+ * and meanwhile another one accepts at its sockets. No client is refused: the sockets are open
+ * here all the time.
+ */
+#ifndef ECHOD_CREW_H
+#define ECHOD_CREW_H
+
+#include <stdbool.h>
+
+#include "worker.h"
+
+struct crew;
+struct event_base;
+
+/* What the crew tells; none of these may call crew_free. */
+struct crew_events {
+    void (*ready)(void *context);  /* every worker serves, for the first time */
+    void (*failed)(void *context); /* one died before that, or could not be started */
+    void (*ended)(void *context);  /* after crew_drain: the last one is gone */
+    void (*paused)(void *context, enum pause_reason reason);
+    void *context;
+};
+
+/* A crew without workers yet; SETUP has to outlive it. NULL: no memory. */
+struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
+                      const struct crew_events *events);
+void crew_free(struct crew *crew);
+
+/* Starts the workers. */
+void crew_start(struct crew *crew);
+
+/* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
+void crew_reap(struct crew *crew);
+
+/* Tells every worker to drain; none is replaced from now on. */
+void crew_drain(struct crew *crew);
+
+/*
+ * Kills those that live still; what they served is counted as closed for REASON. False: some are
+ * threads, which only end with us.
+ */
+bool crew_kill(struct crew *crew, enum close_reason reason);
+
+#endif

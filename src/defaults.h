@@ -1,0 +1,47 @@
+/* defaults: every number that was chosen, with the reason why. Times are in milliseconds. */
+#ifndef ECHOD_DEFAULTS_H
+#define ECHOD_DEFAULTS_H
+
+#define DEFAULT_ENDPOINT "tcp://localhost:7777"
+
+/* At shutdown: long enough for a busy client's last replies, short enough for a service manager. */
+#define DEFAULT_DRAIN_TIMEOUT_MS 10000
+
+/* Keepalive: a vanished peer is noticed after two minutes, also behind a NAT of common make. */
+#define KEEPALIVE_IDLE_S 60
+#define KEEPALIVE_INTERVAL_S 15
+#define KEEPALIVE_PROBES 4
+
+/* A connection on which nothing moved for so long has no request under way (interface). */
+#define QUIET_MS 250
+/* ... unless its round trip is longer: then so many of them. */
+#define QUIET_ROUND_TRIPS 4
+/* After our FIN, how long a peer may stay silent before the connection is closed under it. */
+#define LINGER_MS 2000
+/* How often a draining worker looks again, and what a handshake under way gets to complete. */
+#define DRAIN_TICK_MS 20
+/* How often a connection that waits for its peer's last acknowledgement is looked at. */
+#define LINGER_TICK_MS 100
+/* A worker that still lives so long after the drain's deadline is killed. */
+#define KILL_GRACE_MS 1000
+
+/* A paused listener tries again: for descriptors that someone else gave back... */
+#define RETRY_DESCRIPTORS_MS 1000
+/* ... and for a connection slot, should the word that one is free have been lost. */
+#define RETRY_SLOT_MS 100
+
+/* A worker that lived so long is replaced at once; a shorter life backs off, doubling. */
+#define WORKER_SETTLED_MS 1000
+#define RESPAWN_FIRST_MS 100
+#define RESPAWN_MOST_MS 5000
+
+/* "At most one line a second" about pauses. */
+#define PAUSE_LOG_MS 1000
+
+/* What -vv shows of received data, in bytes. */
+#define LOG_DATA_MAX 256
+
+/* Attempts to find a port that is free in every family of one endpoint with port 0. */
+#define SHARED_PORT_TRIES 32
+
+#endif

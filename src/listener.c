@@ -1,0 +1,295 @@
+#include "listener.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "defaults.h"
+#include "log.h"
+#include "service.h"
+#include "sockets.h"
+
+/* One listening socket. */
+struct listener {
+    LIST_ENTRY(listener) link;
+    struct listeners *all;
+    struct evconnlistener *acceptor;
+    const struct conn_origin *origin;
+    unsigned group;
+};
+
+struct listeners {
+    LIST_HEAD(, listener) list;
+    struct conn_set *set;
+    struct limits *limits;
+    unsigned worker;
+    struct listener_hooks hooks;
+    struct event *retry;
+    bool is_paused, is_draining;
+    /* Accepted, but not admitted yet; fd -1: none. */
+    struct {
+        int fd;
+        struct address peer;
+        const struct conn_origin *origin;
+    } parked;
+};
+
+enum verdict { ADMITTED, NO_SLOT, NO_MEMORY };
+
+static enum verdict admit(struct listeners *listeners, int fd, const struct address *peer,
+                          const struct conn_origin *origin)
+{
+    if (!limits_take(listeners->limits, listeners->worker))
+        return NO_SLOT;
+    if (conn_new(listeners->set, origin, fd, peer))
+        return ADMITTED;
+    limits_give(listeners->limits, listeners->worker);
+    return NO_MEMORY;
+}
+
+static void set_accepting(struct listeners *listeners, bool accepting)
+{
+    struct listener *one;
+
+    LIST_FOREACH(one, &listeners->list, link)
+        if (accepting)
+            evconnlistener_enable(one->acceptor);
+        else
+            evconnlistener_disable(one->acceptor);
+}
+
+static void set_paused(struct listeners *listeners, enum pause_reason reason)
+{
+    int64_t retry = reason == PAUSE_DESCRIPTORS ? RETRY_DESCRIPTORS_MS : RETRY_SLOT_MS;
+    struct timeval delay = clock_timeval(retry);
+
+    event_add(listeners->retry, &delay);
+    limits_set_paused(listeners->limits, listeners->worker, 1u << reason);
+    if (listeners->is_paused)
+        return;
+    listeners->is_paused = true;
+    set_accepting(listeners, false);
+    atomic_fetch_add(&listeners->set->stats->paused[reason], 1);
+    listeners->hooks.paused(listeners->hooks.context, reason);
+}
+
+/* A connection that cannot be served yet waits; nobody who came later gets past it. */
+static void park(struct listener *listener, int fd, const struct address *peer,
+                 enum verdict verdict)
+{
+    struct listeners *listeners = listener->all;
+
+    listeners->parked.fd = fd;
+    listeners->parked.peer = *peer;
+    listeners->parked.origin = listener->origin;
+    set_paused(listeners, verdict == NO_SLOT ? PAUSE_MAX_CONNECTIONS : PAUSE_DESCRIPTORS);
+}
+
+static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
+                        struct sockaddr *from, int length, void *context)
+{
+    struct listener *listener = context;
+    struct address peer = address_from(from, (socklen_t) length);
+    enum verdict verdict = admit(listener->all, fd, &peer, listener->origin);
+
+    (void) acceptor;
+    if (verdict != ADMITTED)
+        park(listener, fd, &peer, verdict);
+}
+
+/* accept(2): what has befallen the connection, not the listening socket. */
+static bool is_of_connection(int error)
+{
+    static const int passing[] = { EAGAIN,       EINTR,     ECONNABORTED, EPROTO,      EPERM,
+                                   ENOPROTOOPT,  EHOSTDOWN, ENONET,       EHOSTUNREACH,
+                                   ENETUNREACH,  ENETDOWN,  EOPNOTSUPP };
+
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
+        if (error == passing[i])
+            return true;
+    return false;
+}
+
+/* Out of descriptors or memory; without a pause the reactor would spin on this socket. */
+static void on_accept_failed(struct evconnlistener *acceptor, void *context)
+{
+    struct listener *listener = context;
+
+    (void) acceptor;
+    if (!is_of_connection(errno))
+        set_paused(listener->all, PAUSE_DESCRIPTORS);
+}
+
+/* Serves the parked connection, if any; false: it still has to wait. */
+static bool unpark(struct listeners *listeners)
+{
+    int fd = listeners->parked.fd;
+    enum verdict verdict;
+
+    if (fd < 0)
+        return true;
+    listeners->parked.fd = -1;
+    verdict = admit(listeners, fd, &listeners->parked.peer, listeners->parked.origin);
+    if (verdict == ADMITTED)
+        return true;
+    listeners->parked.fd = fd;
+    set_paused(listeners, verdict == NO_SLOT ? PAUSE_MAX_CONNECTIONS : PAUSE_DESCRIPTORS);
+    return false;
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *context)
+{
+    struct listeners *listeners = context;
+
+    (void) fd;
+    (void) what;
+    if (!listeners->is_paused || !unpark(listeners))
+        return;
+    event_del(listeners->retry);
+    listeners->is_paused = false;
+    limits_set_paused(listeners->limits, listeners->worker, 0);
+    if (!listeners->is_draining)
+        set_accepting(listeners, true);
+    /* Served, and out of the queue: more slots may be free for those behind us. */
+    if (limits_others_wait(listeners->limits, listeners->worker))
+        listeners->hooks.slot_free(listeners->hooks.context);
+}
+
+struct listeners *listeners_new(struct conn_set *set, struct limits *limits, unsigned worker,
+                                const struct listener_hooks *hooks)
+{
+    struct listeners *listeners = calloc(1, sizeof(*listeners));
+
+    if (listeners == NULL)
+        return NULL;
+    LIST_INIT(&listeners->list);
+    listeners->set = set;
+    listeners->limits = limits;
+    listeners->worker = worker;
+    listeners->hooks = *hooks;
+    listeners->parked.fd = -1;
+    listeners->retry = event_new(set->base, -1, 0, on_retry, listeners);
+    if (listeners->retry == NULL) {
+        free(listeners);
+        return NULL;
+    }
+    return listeners;
+}
+
+static void listener_free(struct listener *listener)
+{
+    LIST_REMOVE(listener, link);
+    evconnlistener_free(listener->acceptor);
+    free(listener);
+}
+
+void listeners_free(struct listeners *listeners)
+{
+    if (listeners == NULL)
+        return;
+    while (!LIST_EMPTY(&listeners->list))
+        listener_free(LIST_FIRST(&listeners->list));
+    if (listeners->parked.fd >= 0)
+        close(listeners->parked.fd);
+    limits_leave_queue(listeners->limits, listeners->worker);
+    limits_set_paused(listeners->limits, listeners->worker, 0);
+    event_free(listeners->retry);
+    free(listeners);
+}
+
+bool listeners_add(struct listeners *listeners, int fd, const struct conn_origin *origin,
+                   unsigned group)
+{
+    struct listener *listener = calloc(1, sizeof(*listener));
+    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC;
+
+    if (listener == NULL)
+        goto fail;
+    /* Backlog 0: it listens already, and the backlog stays what it is. */
+    if (listeners->is_paused)
+        flags |= LEV_OPT_DISABLED;
+    listener->acceptor =
+        evconnlistener_new(listeners->set->base, on_accepted, listener, flags, 0, fd);
+    if (listener->acceptor == NULL)
+        goto fail;
+    evconnlistener_set_error_cb(listener->acceptor, on_accept_failed);
+    listener->all = listeners;
+    listener->origin = origin;
+    listener->group = group;
+    LIST_INSERT_HEAD(&listeners->list, listener, link);
+    return true;
+fail:
+    free(listener);
+    close(fd);
+    return false;
+}
+
+void listeners_remove(struct listeners *listeners, unsigned group)
+{
+    struct listener *one = LIST_FIRST(&listeners->list), *next;
+
+    for (; one != NULL; one = next) {
+        next = LIST_NEXT(one, link);
+        if (one->group == group)
+            listener_free(one);
+    }
+}
+
+void listeners_conn_closed(struct listeners *listeners)
+{
+    limits_give(listeners->limits, listeners->worker);
+    listeners_retry(listeners);
+    if (limits_others_wait(listeners->limits, listeners->worker))
+        listeners->hooks.slot_free(listeners->hooks.context);
+}
+
+void listeners_retry(struct listeners *listeners)
+{
+    /* From the loop, not from here: this may be deep inside a connection's callback. */
+    if (listeners->is_paused)
+        event_active(listeners->retry, EV_TIMEOUT, 0);
+}
+
+/* Accepts all that is queued at LISTENER; false: paused before the end. */
+static bool accept_queued(struct listener *listener)
+{
+    while (!listener->all->is_paused) {
+        struct sockaddr_storage from;
+        socklen_t length = sizeof(from);
+        int fd = accept4(evconnlistener_get_fd(listener->acceptor), (struct sockaddr *) &from,
+                         &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd >= 0)
+            on_accepted(listener->acceptor, fd, (struct sockaddr *) &from, (int) length,
+                        listener);
+        else if (errno == EAGAIN)
+            return true;
+        else
+            on_accept_failed(listener->acceptor, listener);
+    }
+    return false;
+}
+
+bool listeners_drain(struct listeners *listeners)
+{
+    bool is_first = !listeners->is_draining, is_empty = true;
+    struct listener *one;
+
+    listeners->is_draining = true;
+    if (is_first)
+        set_accepting(listeners, false);
+    LIST_FOREACH(one, &listeners->list, link) {
+        if (is_first)
+            sockets_stop_queueing(evconnlistener_get_fd(one->acceptor));
+        is_empty = accept_queued(one) && is_empty;
+    }
+    if (is_first || !is_empty)
+        return false;
+    while (!LIST_EMPTY(&listeners->list))
+        listener_free(LIST_FIRST(&listeners->list));
+    return true;
+}

@@ -1,0 +1,26 @@
+# Everything but main is a library that the daemon and the unit tests link.
+noinst_LIBRARIES += src/libechod.a
+src_libechod_a_SOURCES = \
+	src/channel.c src/channel.h \
+	src/clock.h \
+	src/conn.c src/conn.h \
+	src/crew.c src/crew.h \
+	src/defaults.h \
+	src/echo.c src/echo.h \
+	src/endpoint.c src/endpoint.h \
+	src/limits.c src/limits.h \
+	src/listener.c src/listener.h \
+	src/log.c src/log.h \
+	src/options.c src/options.h \
+	src/pidfile.c src/pidfile.h \
+	src/reactor.c src/reactor.h \
+	src/service.h \
+	src/sockets.c src/sockets.h \
+	src/spawn.c src/spawn.h \
+	src/stats.c src/stats.h \
+	src/supervisor.c src/supervisor.h \
+	src/worker.c src/worker.h
+
+sbin_PROGRAMS += src/echod
+src_echod_SOURCES = src/main.c
+src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS)

@@ -1,0 +1,79 @@
+/* main: options, log, sockets, supervisor. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "echo.h"
+#include "log.h"
+#include "options.h"
+#include "pidfile.h"
+#include "reactor.h"
+#include "sockets.h"
+#include "supervisor.h"
+
+static const struct service *const services[ENDPOINT_SERVICES] = {
+    [ENDPOINT_ECHO] = &echo_service,
+};
+
+/* A connection is a descriptor: have as many as we may, and the demultiplexer can watch. */
+static void raise_descriptor_limit(const char *backend)
+{
+    rlim_t most = reactor_descriptor_limit(backend);
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (most > 0 && limit.rlim_cur > most)
+        limit.rlim_cur = most;
+    (void) setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int serve(const struct options *options)
+{
+    struct sockets_error error;
+    struct pidfile pidfile;
+    struct sockets sockets;
+    int status;
+
+    raise_descriptor_limit(options->backend);
+    if (!pidfile_open(&pidfile, options->pid_file)) {
+        log_startup_error(strerror(errno), options->pid_file);
+        return 1;
+    }
+    if (sockets_open(&sockets, options, &error)) {
+        log_open(options_log_threshold(options), options->to_syslog);
+        sockets_announce(&sockets);
+        status = supervisor_run(options, &sockets, services, &pidfile);
+        sockets_free(&sockets);
+    } else {
+        log_startup_error(error.what, error.text);
+        status = error.status;
+    }
+    pidfile_close(&pidfile);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    int status = 0;
+
+    signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
+    signal(SIGHUP, SIG_IGN);  /* nothing to load anew */
+    switch (options_parse(&options, argc, argv)) {
+    case OPTIONS_SERVE:
+        status = serve(&options);
+        break;
+    case OPTIONS_DONE:
+        status = fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
+        break;
+    case OPTIONS_WRONG:
+        status = 2;
+        break;
+    }
+    options_free(&options);
+    return status;
+}

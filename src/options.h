@@ -1,0 +1,46 @@
+/* options: the command line, as one table that drives getopt_long and --help. */
+#ifndef ECHOD_OPTIONS_H
+#define ECHOD_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "endpoint.h"
+#include "spawn.h"
+
+/* What the user asked for; const once it is parsed. Times are in milliseconds. */
+struct options {
+    uint64_t workers;
+    enum spawn_model model;
+    const char *backend; /* NULL: the best */
+    uint64_t max_connections; /* 0: no limit */
+    uint64_t idle_timeout; /* 0: never */
+    uint64_t drain_timeout;
+    const char *pid_file; /* NULL: none */
+    uint64_t verbose;
+    bool quiet;
+    bool to_syslog;
+    struct endpoint *endpoints;
+    const char **endpoint_texts; /* as the user wrote them; into argv */
+    size_t endpoint_count;
+};
+
+/* What to do after parsing. */
+enum options_result {
+    OPTIONS_SERVE,
+    OPTIONS_DONE,  /* --help and the like: answered on stdout */
+    OPTIONS_WRONG, /* a usage error: told on stderr in one line */
+};
+
+/*
+ * Parses the command line into *OPTIONS, which keeps pointers into ARGV. options_free releases it,
+ * whatever the result.
+ */
+enum options_result options_parse(struct options *options, int argc, char **argv);
+void options_free(struct options *options);
+
+/* The least urgent priority to be logged. */
+int options_log_threshold(const struct options *options);
+
+#endif

@@ -1,0 +1,44 @@
+#include "reactor.h"
+
+#include <event2/event.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/select.h>
+
+struct event_base *reactor_new(const char *backend)
+{
+    struct event_config *config = event_config_new();
+    struct event_base *base = NULL;
+
+    if (config == NULL)
+        return NULL;
+    if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV) != 0)
+        goto out;
+    for (const char **other = reactor_backends(); *other != NULL; other++)
+        if (backend != NULL && strcmp(*other, backend) != 0 &&
+            event_config_avoid_method(config, *other) != 0)
+            goto out;
+    base = event_base_new_with_config(config);
+out:
+    event_config_free(config);
+    return base;
+}
+
+const char **reactor_backends(void)
+{
+    return event_get_supported_methods();
+}
+
+bool reactor_has_backend(const char *name)
+{
+    for (const char **method = reactor_backends(); *method != NULL; method++)
+        if (strcmp(*method, name) == 0)
+            return true;
+    return false;
+}
+
+unsigned reactor_descriptor_limit(const char *backend)
+{
+    /* A hardened C library ends the process at the first larger descriptor in an fd_set. */
+    return backend != NULL && strcmp(backend, "select") == 0 ? FD_SETSIZE : 0;
+}

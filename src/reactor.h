@@ -1,0 +1,22 @@
+/* reactor: how this program makes an event_base, the pattern's reactor. */
+#ifndef ECHOD_REACTOR_H
+#define ECHOD_REACTOR_H
+
+#include <stdbool.h>
+
+struct event_base;
+
+/*
+ * A new reactor on the event demultiplexer BACKEND (NULL: the best). It takes no lock and may not
+ * be shared between threads; it reads nothing from the environment. NULL on failure.
+ */
+struct event_base *reactor_new(const char *backend);
+
+/* The demultiplexers that this build of libevent has, best first, ended by NULL. */
+const char **reactor_backends(void);
+bool reactor_has_backend(const char *name);
+
+/* Descriptors that BACKEND can watch; 0: as many as the system gives. */
+unsigned reactor_descriptor_limit(const char *backend);
+
+#endif

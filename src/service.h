@@ -1,0 +1,38 @@
+/*
+ * service: what is done with a connection's bytes; the pattern's event handler.
+ *
+ * A service is a table of callbacks, all run by the one reactor that the connection belongs to.
+ * A callback may end the connection (conn_finish, conn_close): it then returns at once, and none
+ * comes after it but closed. One that is NULL is not called.
+ */
+#ifndef ECHOD_SERVICE_H
+#define ECHOD_SERVICE_H
+
+#include <stdbool.h>
+
+struct conn;
+struct evbuffer;
+
+struct service {
+    const char *name;
+
+    /*
+     * Does pending output stop the reading? If true, received is not called while anything that
+     * was sent waits for the peer, and memory per connection is bounded by one read. If false,
+     * the service has to bound it.
+     */
+    bool output_stops_reading;
+
+    /* A client is there. Its state, if any, is kept with conn_set_state. */
+    void (*opened)(struct conn *conn);
+    /* Bytes came: all of INPUT is the service's to take; what it leaves is thrown away. */
+    void (*received)(struct conn *conn, struct evbuffer *input);
+    /* All that was pending has gone to the kernel. */
+    void (*writable)(struct conn *conn);
+    /* The peer has sent all that it will, or we drain: the last occasion to send. */
+    void (*ending)(struct conn *conn);
+    /* The connection is going away: release its state. Nothing can be sent. */
+    void (*closed)(struct conn *conn);
+};
+
+#endif

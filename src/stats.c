@@ -1,0 +1,129 @@
+#include "stats.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "clock.h"
+
+#define NAME_COUNTER(name) #name,
+#define NAME_REASON(identifier, name) name,
+
+static const char *const counter_names[] = { STATS_COUNTERS(NAME_COUNTER) };
+static const char *const close_names[] = { STATS_CLOSE_REASONS(NAME_REASON) };
+static const char *const pause_names[] = { STATS_PAUSE_REASONS(NAME_REASON) };
+
+static size_t size_of(unsigned workers, unsigned endpoints)
+{
+    return sizeof(struct stats) + (size_t) workers * endpoints * sizeof(struct stats_block);
+}
+
+struct stats *stats_new(unsigned workers, unsigned endpoints)
+{
+    struct stats *stats = mmap(NULL, size_of(workers, endpoints), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (stats == MAP_FAILED)
+        return NULL;
+    stats->workers = workers;
+    stats->endpoints = endpoints;
+    stats->started_ms = clock_ms();
+    return stats;
+}
+
+void stats_free(struct stats *stats)
+{
+    if (stats != NULL)
+        munmap(stats, size_of(stats->workers, stats->endpoints));
+}
+
+struct stats_block *stats_block(struct stats *stats, unsigned worker, unsigned endpoint)
+{
+    return &stats->blocks[(size_t) worker * stats->endpoints + endpoint];
+}
+
+static uint64_t read_counter(_Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* A connection is counted as accepted first, so closed is read first: active is never negative. */
+static uint64_t add_block(struct stats_sum *sum, struct stats_block *block)
+{
+    uint64_t closed = 0, active;
+
+    for (int i = 0; i < CLOSE_REASONS; i++) {
+        uint64_t count = atomic_load_explicit(&block->closed[i], memory_order_acquire);
+
+        sum->closed[i] += count;
+        closed += count;
+    }
+    active = read_counter(&block->counter[STATS_accepted]) - closed;
+    sum->active += active;
+    for (int i = 0; i < STATS_COUNTER_COUNT; i++)
+        sum->counter[i] += read_counter(&block->counter[i]);
+    return active;
+}
+
+struct stats_sum stats_sum_worker(struct stats *stats, unsigned worker)
+{
+    struct stats_sum sum = { 0 };
+
+    for (unsigned i = 0; i < stats->endpoints; i++)
+        add_block(&sum, stats_block(stats, worker, i));
+    return sum;
+}
+
+struct stats_sum stats_sum_all(struct stats *stats)
+{
+    struct stats_sum sum = { 0 };
+
+    for (unsigned i = 0; i < stats->workers * stats->endpoints; i++)
+        add_block(&sum, &stats->blocks[i]);
+    return sum;
+}
+
+uint64_t stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason)
+{
+    struct stats_sum sum = { 0 };
+
+    for (unsigned i = 0; i < stats->endpoints; i++) {
+        struct stats_block *block = stats_block(stats, worker, i);
+
+        stats_add(&block->closed[reason], add_block(&sum, block));
+    }
+    return sum.active;
+}
+
+const char *close_reason_name(enum close_reason reason)
+{
+    return close_names[reason];
+}
+
+const char *pause_reason_name(enum pause_reason reason)
+{
+    return pause_names[reason];
+}
+
+void stats_log(struct stats *stats)
+{
+    struct stats_sum sum = stats_sum_all(stats);
+    struct log_line line;
+    char key[32];
+
+    log_begin(&line, LOG_NOTICE, "stats");
+    log_duration(&line, "uptime", clock_ms() - stats->started_ms);
+    log_number(&line, "active", sum.active);
+    for (int i = 0; i < STATS_COUNTER_COUNT; i++)
+        log_number(&line, counter_names[i], sum.counter[i]);
+    for (int i = 0; i < CLOSE_REASONS; i++) {
+        snprintf(key, sizeof(key), "closed_%s", close_names[i]);
+        log_number(&line, key, sum.closed[i]);
+    }
+    for (int i = 0; i < PAUSE_REASONS; i++) {
+        snprintf(key, sizeof(key), "paused_%s", pause_names[i]);
+        log_number(&line, key, read_counter(&stats->paused[i]));
+    }
+    log_number(&line, "worker_restarts", read_counter(&stats->worker_restarts));
+    log_number(&line, "log_lines_lost", read_counter(&stats->lost.lines));
+    log_end(&line);
+}

@@ -1,0 +1,91 @@
+/*
+ * stats: what happened, counted in memory that supervisor and workers share.
+ *
+ * Each counter is listed once, below, and expands to its place in memory, its sum and its name in
+ * the `stats` line. A worker is the only writer of its own block, so counting takes no lock;
+ * counts survive the worker. How many connections are active is derived: accepted - closed.
+ */
+#ifndef ECHOD_STATS_H
+#define ECHOD_STATS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "log.h"
+
+/* Counters per worker and endpoint: (name) */
+#define STATS_COUNTERS(X) X(accepted) X(received_bytes) X(sent_bytes)
+
+/* Why a connection was closed: (identifier, its name in log and metrics) */
+#define STATS_CLOSE_REASONS(X)                                                                   \
+    X(EOF, "eof")         /* the peer was done, and got all that it was owed */                  \
+    X(RESET, "reset")     /* the peer aborted */                                                 \
+    X(IDLE, "idle")       /* no byte moved for --idle-timeout */                                 \
+    X(TIMEOUT, "timeout") /* the peer is gone: nothing is acknowledged any more */               \
+    X(DRAIN, "drain")     /* we shut down; nothing was owed */                                   \
+    X(FORCED, "forced")   /* cut at the drain's deadline, bytes owed or still sending */         \
+    X(CRASH, "crash")     /* its worker died; counted, not logged */                             \
+    X(ERROR, "error")     /* any other failure of the socket */
+
+/* Why listeners paused: (identifier, name) */
+#define STATS_PAUSE_REASONS(X) X(DESCRIPTORS, "descriptors") X(MAX_CONNECTIONS, "max-connections")
+
+#define STATS_ENUM_COUNTER(name) STATS_##name,
+#define STATS_ENUM_CLOSE(identifier, name) CLOSE_##identifier,
+#define STATS_ENUM_PAUSE(identifier, name) PAUSE_##identifier,
+
+enum stats_counter { STATS_COUNTERS(STATS_ENUM_COUNTER) STATS_COUNTER_COUNT };
+enum close_reason { STATS_CLOSE_REASONS(STATS_ENUM_CLOSE) CLOSE_REASONS };
+enum pause_reason { STATS_PAUSE_REASONS(STATS_ENUM_PAUSE) PAUSE_REASONS };
+
+/* The counters of one worker at one endpoint. */
+struct stats_block {
+    _Alignas(64) _Atomic uint64_t counter[STATS_COUNTER_COUNT];
+    _Atomic uint64_t closed[CLOSE_REASONS];
+};
+
+/* The same, summed. */
+struct stats_sum {
+    uint64_t counter[STATS_COUNTER_COUNT];
+    uint64_t closed[CLOSE_REASONS];
+    uint64_t active;
+};
+
+/* The shared memory. Blocks follow: endpoints of worker 0, of worker 1, ... */
+struct stats {
+    unsigned workers, endpoints;
+    int64_t started_ms;                     /* on clock_ms */
+    struct log_lost lost;                   /* log lines, of all processes */
+    _Atomic uint64_t connections;           /* numbers given so far: unique across workers */
+    _Atomic uint64_t worker_restarts;       /* written by the supervisor */
+    _Atomic uint64_t paused[PAUSE_REASONS]; /* pauses, of all workers */
+    struct stats_block blocks[];
+};
+
+/* Shared memory for so many workers and endpoints, all zero; NULL when there is none. */
+struct stats *stats_new(unsigned workers, unsigned endpoints);
+void stats_free(struct stats *stats);
+
+/* The block that only WORKER writes. */
+struct stats_block *stats_block(struct stats *stats, unsigned worker, unsigned endpoint);
+
+/* Adds to a counter that the caller alone writes: a load and a store, no bus lock. */
+static inline void stats_add(_Atomic uint64_t *counter, uint64_t amount)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
+                          memory_order_release);
+}
+
+struct stats_sum stats_sum_worker(struct stats *stats, unsigned worker);
+struct stats_sum stats_sum_all(struct stats *stats);
+
+/* WORKER is dead: what it held open is counted as closed for REASON. Returns how many. */
+uint64_t stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason);
+
+const char *close_reason_name(enum close_reason reason);
+const char *pause_reason_name(enum pause_reason reason);
+
+/* Logs the `stats` line: every counter. */
+void stats_log(struct stats *stats);
+
+#endif

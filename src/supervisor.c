@@ -1,0 +1,271 @@
+#include "supervisor.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "crew.h"
+#include "defaults.h"
+#include "log.h"
+#include "reactor.h"
+
+enum { SIGNALS = 4 };
+
+struct supervisor {
+    struct sockets *sockets;
+    struct pidfile *pidfile;
+    struct worker_setup setup;
+    struct event_base *base;
+    struct crew *crew;
+    struct event *signals[SIGNALS];
+    struct event *pause_timer; /* pending: pauses were told of less than a second ago */
+    uint32_t pauses_seen;      /* since they were last told, a bit per enum pause_reason */
+    uint32_t pauses_told;      /* what the log has as paused */
+    struct event *deadline;    /* of the drain, and a little more */
+    int64_t drain_began;       /* 0: not draining */
+    struct stats_sum before_drain;
+    int status;
+};
+
+static void stop(struct supervisor *supervisor, int status)
+{
+    supervisor->status = status;
+    event_base_loopbreak(supervisor->base);
+}
+
+static void on_ready(void *context)
+{
+    struct supervisor *supervisor = context;
+    const struct options *options = supervisor->setup.options;
+    struct log_line line;
+
+    if (!pidfile_write(supervisor->pidfile)) {
+        log_failure(LOG_ERR, "pid-file-failed", options->pid_file, errno);
+        stop(supervisor, 1);
+        return;
+    }
+    log_begin(&line, LOG_NOTICE, "ready");
+    log_number(&line, "workers", options->workers);
+    log_text(&line, "model", spawn_model_name(options->model));
+    log_text(&line, "backend", event_base_get_method(supervisor->base));
+    log_number(&line, "pid", (uint64_t) getpid());
+    log_end(&line);
+}
+
+static void on_failed(void *context)
+{
+    stop(context, 1);
+}
+
+/* Tells of each pause that began and each that ended, a line a second of each at most. */
+static void tell_pauses(struct supervisor *supervisor)
+{
+    uint32_t now = limits_paused(supervisor->setup.limits) | supervisor->pauses_seen;
+    uint32_t changed = now ^ supervisor->pauses_told;
+    struct timeval delay = clock_timeval(PAUSE_LOG_MS);
+
+    for (int reason = 0; reason < PAUSE_REASONS; reason++) {
+        bool paused = now & 1u << reason;
+        struct log_line line;
+
+        if (!(changed & 1u << reason))
+            continue;
+        log_begin(&line, paused ? LOG_WARNING : LOG_NOTICE, paused ? "paused" : "resumed");
+        log_text(&line, "reason", pause_reason_name((enum pause_reason) reason));
+        log_end(&line);
+    }
+    supervisor->pauses_told = now;
+    supervisor->pauses_seen = 0;
+    if (now != 0 || changed != 0)
+        event_add(supervisor->pause_timer, &delay);
+}
+
+static void on_pause_timer(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    tell_pauses(context);
+}
+
+static void on_paused(void *context, enum pause_reason reason)
+{
+    struct supervisor *supervisor = context;
+
+    if (reason < PAUSE_REASONS)
+        supervisor->pauses_seen |= 1u << reason;
+    if (!event_pending(supervisor->pause_timer, EV_TIMEOUT, NULL))
+        tell_pauses(supervisor);
+}
+
+/* Connections that were closed for any reason since the drain began; *FORCED: those cut. */
+static uint64_t drained_since(struct supervisor *supervisor, uint64_t *forced)
+{
+    struct stats_sum now = stats_sum_all(supervisor->setup.stats);
+    const struct stats_sum *before = &supervisor->before_drain;
+    uint64_t closed = 0;
+
+    for (int i = 0; i < CLOSE_REASONS; i++)
+        closed += now.closed[i] - before->closed[i];
+    *forced = now.closed[CLOSE_FORCED] - before->closed[CLOSE_FORCED];
+    return closed - *forced;
+}
+
+static void on_ended(void *context)
+{
+    struct supervisor *supervisor = context;
+    struct log_line line;
+    uint64_t forced, drained = drained_since(supervisor, &forced);
+
+    log_begin(&line, LOG_NOTICE, "drained");
+    log_number(&line, "drained", drained);
+    log_number(&line, "forced", forced);
+    log_duration(&line, "duration", clock_ms() - supervisor->drain_began);
+    log_end(&line);
+    stop(supervisor, 0);
+}
+
+/* Workers cut what hangs by themselves; one that does not hangs itself. */
+static void on_deadline(evutil_socket_t fd, short what, void *context)
+{
+    struct supervisor *supervisor = context;
+
+    (void) fd;
+    (void) what;
+    crew_kill(supervisor->crew, CLOSE_FORCED);
+    on_ended(supervisor);
+}
+
+static void start_drain(struct supervisor *supervisor, const char *signal_name)
+{
+    int64_t timeout = (int64_t) supervisor->setup.options->drain_timeout + KILL_GRACE_MS;
+    struct timeval delay = clock_timeval(timeout);
+    struct log_line line;
+
+    supervisor->drain_began = clock_ms();
+    supervisor->before_drain = stats_sum_all(supervisor->setup.stats);
+    log_begin(&line, LOG_NOTICE, "draining");
+    log_text(&line, "signal", signal_name);
+    log_number(&line, "connections", supervisor->before_drain.active);
+    log_end(&line);
+    event_add(supervisor->deadline, &delay);
+    sockets_close(supervisor->sockets);
+    crew_drain(supervisor->crew);
+}
+
+static void on_terminate(evutil_socket_t number, short what, void *context)
+{
+    struct supervisor *supervisor = context;
+
+    (void) what;
+    if (supervisor->drain_began == 0) {
+        start_drain(supervisor, number == SIGTERM ? "SIGTERM" : "SIGINT");
+    } else {
+        crew_kill(supervisor->crew, CLOSE_FORCED);
+        stop(supervisor, 1);
+    }
+}
+
+static void on_child(evutil_socket_t number, short what, void *context)
+{
+    struct supervisor *supervisor = context;
+
+    (void) number;
+    (void) what;
+    crew_reap(supervisor->crew);
+}
+
+static void on_usr1(evutil_socket_t number, short what, void *context)
+{
+    struct supervisor *supervisor = context;
+
+    (void) number;
+    (void) what;
+    stats_log(supervisor->setup.stats);
+}
+
+static bool watch_signals(struct supervisor *supervisor)
+{
+    static const struct {
+        int number;
+        event_callback_fn callback;
+    } watched[SIGNALS] = {
+        { SIGTERM, on_terminate }, { SIGINT, on_terminate },
+        { SIGCHLD, on_child },     { SIGUSR1, on_usr1 },
+    };
+
+    for (int i = 0; i < SIGNALS; i++) {
+        supervisor->signals[i] = evsignal_new(supervisor->base, watched[i].number,
+                                              watched[i].callback, supervisor);
+        if (supervisor->signals[i] == NULL || event_add(supervisor->signals[i], NULL) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* On false release() gets the half-made one. */
+static bool init(struct supervisor *supervisor)
+{
+    const struct crew_events events = { on_ready, on_failed, on_ended, on_paused, supervisor };
+    const struct options *options = supervisor->setup.options;
+    unsigned workers = (unsigned) options->workers;
+
+    supervisor->base = reactor_new(options->backend);
+    supervisor->setup.stats = stats_new(workers, (unsigned) supervisor->sockets->count);
+    supervisor->setup.limits = limits_new(workers, options->max_connections);
+    if (supervisor->base == NULL || supervisor->setup.stats == NULL ||
+        supervisor->setup.limits == NULL)
+        return false;
+    log_count_lost_in(&supervisor->setup.stats->lost);
+    supervisor->crew = crew_new(supervisor->base, &supervisor->setup, &events);
+    supervisor->pause_timer = event_new(supervisor->base, -1, 0, on_pause_timer, supervisor);
+    supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
+    return supervisor->crew != NULL && supervisor->pause_timer != NULL &&
+           supervisor->deadline != NULL && watch_signals(supervisor);
+}
+
+static void free_event(struct event *event)
+{
+    if (event != NULL)
+        event_free(event);
+}
+
+static void release(struct supervisor *supervisor)
+{
+    free_event(supervisor->pause_timer);
+    free_event(supervisor->deadline);
+    for (int i = 0; i < SIGNALS; i++)
+        free_event(supervisor->signals[i]);
+    crew_free(supervisor->crew);
+    log_count_lost_in(NULL);
+    limits_free(supervisor->setup.limits);
+    stats_free(supervisor->setup.stats);
+    if (supervisor->base != NULL)
+        event_base_free(supervisor->base);
+}
+
+int supervisor_run(const struct options *options, struct sockets *sockets,
+                   const struct service *const *services, struct pidfile *pidfile)
+{
+    struct supervisor supervisor = {
+        .sockets = sockets,
+        .pidfile = pidfile,
+        .setup = { .options = options, .sockets = sockets, .services = services },
+        .status = 1,
+    };
+
+    if (init(&supervisor)) {
+        crew_start(supervisor.crew);
+        event_base_dispatch(supervisor.base);
+        if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {
+            pidfile_close(pidfile);
+            _exit(supervisor.status);
+        }
+    } else {
+        log_failure(LOG_ERR, "supervisor-failed", "start", errno);
+    }
+    release(&supervisor);
+    return supervisor.status;
+}

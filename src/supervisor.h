@@ -1,0 +1,18 @@
+/* supervisor: the life of the whole: workers, signals, readiness, drain. */
+#ifndef ECHOD_SUPERVISOR_H
+#define ECHOD_SUPERVISOR_H
+
+#include "options.h"
+#include "pidfile.h"
+#include "service.h"
+#include "sockets.h"
+
+/*
+ * Serves at SOCKETS, which it closes at the drain, until a signal or a failure ends it. SERVICES
+ * is indexed by enum endpoint_service; PIDFILE is written when all workers serve. Returns the exit
+ * status; should a thread refuse to end, it ends the process with it instead.
+ */
+int supervisor_run(const struct options *options, struct sockets *sockets,
+                   const struct service *const *services, struct pidfile *pidfile);
+
+#endif

@@ -1,0 +1,311 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "clock.h"
+#include "conn.h"
+#include "defaults.h"
+#include "listener.h"
+#include "log.h"
+#include "reactor.h"
+
+struct worker {
+    const struct worker_setup *setup;
+    unsigned number;
+    struct event_base *base;
+    struct channel *channel;
+    struct conn_set conns;
+    struct conn_origin *origins; /* by index in the list of sockets */
+    struct listeners *listeners; /* NULL: closed, by the drain */
+    struct event *idle;          /* looks at the connection that was active longest ago */
+    struct event *linger;        /* looks at those that linger */
+    struct event *drain;         /* ticks while we drain */
+    int64_t deadline;            /* of the drain; 0: not draining */
+    int status;
+};
+
+static void start_timer(struct event *timer, int64_t ms)
+{
+    struct timeval delay = clock_timeval(ms);
+
+    event_add(timer, &delay);
+}
+
+static void tell(struct worker *worker, enum worker_frame frame)
+{
+    channel_send(worker->channel, frame, NULL, 0, -1);
+}
+
+static void on_paused(void *context, enum pause_reason reason)
+{
+    struct worker *worker = context;
+    uint32_t payload = reason;
+
+    channel_send(worker->channel, FRAME_PAUSED, &payload, sizeof(payload), -1);
+}
+
+/* If the supervisor is busy, the word it has waiting will do, and those who wait also look. */
+static void on_slot_free(void *context)
+{
+    struct worker *worker = context;
+
+    if (!channel_is_busy(worker->channel))
+        tell(worker, FRAME_SLOT);
+}
+
+static void on_conn_closed(void *context)
+{
+    struct worker *worker = context;
+
+    if (worker->listeners != NULL)
+        listeners_conn_closed(worker->listeners);
+}
+
+static void on_conn_lingers(void *context)
+{
+    struct worker *worker = context;
+
+    if (!event_pending(worker->linger, EV_TIMEOUT, NULL))
+        start_timer(worker->linger, LINGER_TICK_MS);
+}
+
+/* The queue is in order of last activity: whoever is idle too long stands in front. */
+static void on_idle(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    int64_t timeout = (int64_t) worker->setup->options->idle_timeout, now = clock_ms();
+    int64_t next = timeout;
+    struct conn *conn;
+
+    (void) fd;
+    (void) what;
+    while ((conn = TAILQ_FIRST(&worker->conns.active)) != NULL) {
+        next = conn_last_active(conn) + timeout - now;
+        if (next > 0)
+            break;
+        conn_close(conn, CLOSE_IDLE);
+        next = timeout;
+    }
+    start_timer(worker->idle, next);
+}
+
+static void on_linger(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    struct conn *conn = TAILQ_FIRST(&worker->conns.lingering), *next;
+    int64_t now = clock_ms();
+
+    (void) fd;
+    (void) what;
+    for (; conn != NULL; conn = next) {
+        next = conn_next(conn);
+        conn_linger(conn, now, (int64_t) worker->setup->options->idle_timeout);
+    }
+    if (!TAILQ_EMPTY(&worker->conns.lingering))
+        on_conn_lingers(worker);
+}
+
+static void cut_all(struct worker *worker, int64_t now)
+{
+    struct conn *conn;
+
+    listeners_free(worker->listeners);
+    worker->listeners = NULL;
+    while ((conn = TAILQ_FIRST(&worker->conns.active)) != NULL)
+        conn_cut(conn, now);
+    while ((conn = TAILQ_FIRST(&worker->conns.lingering)) != NULL)
+        conn_cut(conn, now);
+}
+
+static void finish_quiet(struct worker *worker, int64_t now)
+{
+    struct conn *conn = TAILQ_FIRST(&worker->conns.active), *next;
+
+    /* In order of last activity: who follows one that is too young is younger still. */
+    for (; conn != NULL && now - conn_last_active(conn) >= QUIET_MS; conn = next) {
+        next = conn_next(conn);
+        if (conn_is_quiet(conn, now))
+            conn_finish(conn, CLOSE_DRAIN);
+    }
+}
+
+static void on_drain(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    int64_t now = clock_ms();
+
+    (void) fd;
+    (void) what;
+    if (worker->listeners != NULL && listeners_drain(worker->listeners)) {
+        listeners_free(worker->listeners);
+        worker->listeners = NULL;
+    }
+    finish_quiet(worker, now);
+    if (now >= worker->deadline)
+        cut_all(worker, now);
+    if (worker->listeners == NULL && TAILQ_EMPTY(&worker->conns.active) &&
+        TAILQ_EMPTY(&worker->conns.lingering))
+        event_base_loopbreak(worker->base);
+    else
+        start_timer(worker->drain, DRAIN_TICK_MS);
+}
+
+static void start_drain(struct worker *worker)
+{
+    if (worker->deadline != 0)
+        return;
+    worker->deadline = clock_ms() + (int64_t) worker->setup->options->drain_timeout;
+    on_drain(-1, EV_TIMEOUT, worker);
+}
+
+static void stop(struct worker *worker, const char *what)
+{
+    log_failure(LOG_ERR, "worker-failed", what, errno);
+    worker->status = 1;
+    event_base_loopbreak(worker->base);
+}
+
+/* At the start, or in place of a worker that died: then it can fail without harm. */
+static void listen_at(struct worker *worker, const void *payload, int fd)
+{
+    struct worker_listen listen;
+
+    memcpy(&listen, payload, sizeof(listen));
+    if (fd >= 0 && worker->listeners != NULL &&
+        listeners_add(worker->listeners, fd, &worker->origins[listen.address], listen.owner))
+        return;
+    if (listen.owner == worker->number)
+        stop(worker, "listen");
+}
+
+static void release(struct worker *worker, const void *payload)
+{
+    uint32_t owner;
+
+    memcpy(&owner, payload, sizeof(owner));
+    if (worker->listeners != NULL)
+        listeners_remove(worker->listeners, owner);
+}
+
+static void on_frame(void *context, uint32_t type, const void *payload, size_t length, int fd)
+{
+    struct worker *worker = context;
+
+    (void) length;
+    switch ((enum worker_frame) type) {
+    case FRAME_LISTEN:
+        listen_at(worker, payload, fd);
+        break;
+    case FRAME_RELEASE:
+        release(worker, payload);
+        break;
+    case FRAME_READY:
+        tell(worker, FRAME_READY);
+        break;
+    case FRAME_DRAIN:
+        start_drain(worker);
+        break;
+    case FRAME_SLOT:
+        if (worker->listeners != NULL)
+            listeners_retry(worker->listeners);
+        break;
+    case FRAME_PAUSED: /* never sent to a worker */
+        break;
+    }
+}
+
+/* The supervisor is gone: nobody would replace us, or tell us to stop. */
+static void on_channel_ended(void *context)
+{
+    start_drain(context);
+}
+
+static const struct channel_handler channel_handler = { on_frame, on_channel_ended };
+
+static bool make_origins(struct worker *worker)
+{
+    const struct sockets *sockets = worker->setup->sockets;
+
+    worker->origins = calloc(sockets->count, sizeof(*worker->origins));
+    for (size_t i = 0; worker->origins != NULL && i < sockets->count; i++)
+        worker->origins[i] = (struct conn_origin){
+            .service = worker->setup->services[sockets->list[i].service],
+            .name = sockets->list[i].name,
+            .stats = stats_block(worker->setup->stats, worker->number, (unsigned) i),
+        };
+    return worker->origins != NULL;
+}
+
+static bool make_timers(struct worker *worker)
+{
+    worker->idle = event_new(worker->base, -1, 0, on_idle, worker);
+    worker->linger = event_new(worker->base, -1, 0, on_linger, worker);
+    worker->drain = event_new(worker->base, -1, 0, on_drain, worker);
+    if (worker->idle == NULL || worker->linger == NULL || worker->drain == NULL)
+        return false;
+    if (worker->setup->options->idle_timeout > 0)
+        start_timer(worker->idle, (int64_t) worker->setup->options->idle_timeout);
+    return true;
+}
+
+/* Fills what is zero but for setup and number; on false worker_release gets the half-made one. */
+static bool worker_init(struct worker *worker, int fd)
+{
+    const struct listener_hooks hooks = { on_paused, on_slot_free, worker };
+
+    worker->base = reactor_new(worker->setup->options->backend);
+    if (worker->base != NULL)
+        worker->channel = channel_new(worker->base, fd, &channel_handler, worker);
+    if (worker->channel == NULL) {
+        close(fd);
+        return false;
+    }
+    TAILQ_INIT(&worker->conns.active);
+    TAILQ_INIT(&worker->conns.lingering);
+    worker->conns.base = worker->base;
+    worker->conns.stats = worker->setup->stats;
+    worker->conns.closed = on_conn_closed;
+    worker->conns.lingers = on_conn_lingers;
+    worker->conns.context = worker;
+    worker->listeners =
+        listeners_new(&worker->conns, worker->setup->limits, worker->number, &hooks);
+    return worker->listeners != NULL && make_origins(worker) && make_timers(worker);
+}
+
+static void free_timer(struct event *timer)
+{
+    if (timer != NULL)
+        event_free(timer);
+}
+
+static void worker_release(struct worker *worker)
+{
+    cut_all(worker, clock_ms());
+    free_timer(worker->idle);
+    free_timer(worker->linger);
+    free_timer(worker->drain);
+    channel_free(worker->channel);
+    free(worker->origins);
+    if (worker->base != NULL)
+        event_base_free(worker->base);
+}
+
+int worker_run(const struct worker_setup *setup, unsigned number, int fd)
+{
+    struct worker worker = { .setup = setup, .number = number };
+
+    if (!worker_init(&worker, fd)) {
+        log_failure(LOG_ERR, "worker-failed", "start", errno);
+        worker.status = 1;
+    } else if (event_base_dispatch(worker.base) != 0 && worker.status == 0) {
+        log_failure(LOG_ERR, "worker-failed", "event loop", errno);
+        worker.status = 1;
+    }
+    worker_release(&worker);
+    return worker.status;
+}

@@ -1,0 +1,48 @@
+/* worker: one reactor with its listeners and connections, until it has drained. */
+#ifndef ECHOD_WORKER_H
+#define ECHOD_WORKER_H
+
+#include "limits.h"
+#include "options.h"
+#include "service.h"
+#include "sockets.h"
+#include "stats.h"
+
+/* What supervisor and worker say to each other over the worker's channel. */
+enum worker_frame {
+    /* To the worker: accept at the descriptor that comes along, as struct worker_listen says. */
+    FRAME_LISTEN,
+    /* To the worker: no longer accept what is WORKER's (its number is the payload). */
+    FRAME_RELEASE,
+    /* To the worker: you have all your sockets. Back: I serve. */
+    FRAME_READY,
+    /* To the worker: finish, and end. */
+    FRAME_DRAIN,
+    /* Both ways: a connection slot is free that somebody may be waiting for. */
+    FRAME_SLOT,
+    /* To the supervisor: listeners pause; the payload is why (enum pause_reason, 32 bits). */
+    FRAME_PAUSED,
+};
+
+/* FRAME_LISTEN's payload. */
+struct worker_listen {
+    uint32_t address; /* index in the list of sockets */
+    uint32_t owner;   /* the worker whose socket it is */
+};
+
+/* What a worker is given to start with; const, and shared by all. */
+struct worker_setup {
+    const struct options *options;
+    const struct sockets *sockets; /* for what they are; the descriptors come by channel */
+    const struct service *const *services; /* by enum endpoint_service */
+    struct stats *stats;
+    struct limits *limits;
+};
+
+/*
+ * Runs worker number NUMBER until it has drained, as told by the channel over FD (which it owns),
+ * or because that ended. Returns an exit status.
+ */
+int worker_run(const struct worker_setup *setup, unsigned number, int fd);
+
+#endif

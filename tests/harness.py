@@ -1,0 +1,270 @@
+"""Starts the real daemon and speaks to it; runs scenarios, printing TAP.
+
+No fixed port, no fixed sleep: the daemon listens at port 0 and says where, and what takes time is
+polled with a deadline. ECHOD names the program under test; ECHOD_MODELS, if set, limits which
+models are tried (process,thread).
+"""
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+ECHOD = os.environ.get("ECHOD", "src/echod")
+MODELS = os.environ.get("ECHOD_MODELS", "process,thread").split(",")
+DEADLINE = float(os.environ.get("ECHOD_DEADLINE", "20"))  # seconds; more than ever needed
+
+LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (?P<level>error|warning|"
+                  r"notice|info|debug) (?P<event>[a-z-]+)(?P<rest>( [a-z_-]+=(\"([^\"\\]|\\.)*\"|"
+                  r"[^ \"=\x00-\x1f\x7f]+))*)")
+PAIR = re.compile(r" ([a-z_-]+)=(\"(?:[^\"\\]|\\.)*\"|[^ ]+)")
+
+
+class Line:
+    """One log line: .level, .event, and the values by key, unquoted."""
+
+    def __init__(self, text):
+        match = LINE.fullmatch(text)
+        assert match, "not a log line: %r" % text
+        self.text, self.level, self.event = text, match["level"], match["event"]
+        self.values = {}
+        for key, value in PAIR.findall(match["rest"]):
+            if value.startswith('"'):
+                value = value[1:-1].encode().decode("unicode_escape")
+            self.values[key] = value
+
+    def __getitem__(self, key):
+        return self.values[key]
+
+    def __repr__(self):
+        return self.text
+
+
+def wait_until(condition, what, seconds=DEADLINE):
+    """Polls CONDITION until it gives something true, which is returned."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "waited %g s for %s" % (seconds, what)
+        time.sleep(0.01)
+
+
+class Echod:
+    """A running daemon; end it with stop(), or leave a `with` block to have it killed.
+
+    ARGUMENTS are options and endpoints; without an endpoint (anything not beginning with `-`) it
+    serves tcp://127.0.0.1:0. NOFILE is a hard limit of descriptors. With ready=False the
+    constructor does not wait for the `ready` line.
+    """
+
+    def __init__(self, *arguments, nofile=None, environment=None, ready=True, stderr=None):
+        arguments = [str(a) for a in arguments]
+        if all(a.startswith("-") for a in arguments):
+            arguments.append("tcp://127.0.0.1:0")
+
+        def limit():
+            if nofile:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+
+        self.process = subprocess.Popen([ECHOD] + arguments, stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL,
+                                        stderr=stderr or subprocess.PIPE, preexec_fn=limit,
+                                        env=dict(os.environ, **(environment or {})))
+        self.pid = self.process.pid
+        self.raw = []       # stderr, line by line
+        self.closed = False  # stderr has ended: nobody holds it any more
+        if stderr is None:
+            threading.Thread(target=self._collect, daemon=True).start()
+            if ready:
+                try:
+                    self.wait_line("ready")
+                except BaseException:
+                    self.kill()
+                    raise
+
+    def _collect(self):
+        for line in self.process.stderr:
+            self.raw.append(line.decode("utf-8", "surrogateescape").rstrip("\n"))
+        self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def lines(self, event=None, **values):
+        """The log so far: lines of EVENT with these VALUES (`in` is spelt in_)."""
+        found = []
+        for text in list(self.raw):
+            line = Line(text)
+            if event in (None, line.event) and all(
+                    line.values.get(k.rstrip("_")) == str(v) for k, v in values.items()):
+                found.append(line)
+        return found
+
+    def wait_line(self, event, count=1, seconds=DEADLINE, **values):
+        """Waits for the COUNT-th such line and returns it."""
+        def look():
+            found = self.lines(event, **values)
+            if len(found) < count and self.closed:
+                raise AssertionError("ended without %s %s: %s" % (event, values, self.raw[-8:]))
+            return found[count - 1] if len(found) >= count else None
+        return wait_until(look, "line %d of %s %s" % (count, event, values), seconds)
+
+    def address(self, index=0):
+        """(host, port) of the INDEX-th `listening` line."""
+        host, port = self.wait_line("listening", index + 1)["endpoint"].split("://")[1].rsplit(
+            ":", 1)
+        return host.strip("[]"), int(port)
+
+    def connect(self, index=0, timeout=DEADLINE):
+        return socket.create_connection(self.address(index), timeout=timeout)
+
+    def workers(self):
+        """Process ids of the workers that run (process model), youngest last."""
+        with open("/proc/%d/task/%d/children" % (self.pid, self.pid)) as children:
+            return sorted(map(int, children.read().split()), key=start_time)
+
+    def processes(self):
+        return [self.pid] + self.workers()
+
+    def stats(self):
+        """Asks for a `stats` line and returns its values as numbers."""
+        count = len(self.lines("stats"))
+        self.signal(signal.SIGUSR1)
+        values = self.wait_line("stats", count + 1).values
+        return {key: float(value) for key, value in values.items()}
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, number=signal.SIGTERM, seconds=DEADLINE):
+        """Sends a signal and returns the exit status; the whole log is there then."""
+        self.signal(number)
+        return self.wait(seconds)
+
+    def wait(self, seconds=DEADLINE):
+        status = self.process.wait(seconds)
+        wait_until(lambda: self.closed or self.process.stderr is None, "the end of stderr")
+        return status
+
+    def kill(self):
+        """Ends it and its workers, whatever state they are in."""
+        if self.process.poll() is None:
+            workers = self.workers()
+            self.process.kill()
+            self.process.wait()
+            for pid in workers:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+
+def start_time(pid):
+    """When PID was started, in ticks since boot."""
+    try:
+        with open("/proc/%d/stat" % pid) as status:
+            return int(status.read().rsplit(")", 1)[1].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def is_alive(pid):
+    """Does PID run (a zombie does not)?"""
+    try:
+        with open("/proc/%d/stat" % pid) as status:
+            return status.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def memory_kib(pids):
+    """Private memory of these processes, KiB."""
+    total = 0
+    for pid in pids:
+        with open("/proc/%d/smaps_rollup" % pid) as rollup:
+            for line in rollup:
+                if line.startswith(("Private_Clean:", "Private_Dirty:")):
+                    total += int(line.split()[1])
+    return total
+
+
+def cpu_seconds(pids):
+    """CPU time that these processes have used."""
+    total = 0
+    for pid in pids:
+        with open("/proc/%d/stat" % pid) as status:
+            fields = status.read().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def receive_exactly(connection, count):
+    data = bytearray()
+    while len(data) < count:
+        piece = connection.recv(min(1 << 20, count - len(data)))
+        assert piece, "the end after %d of %d bytes" % (len(data), count)
+        data += piece
+    return bytes(data)
+
+
+def receive_all(connection):
+    """Everything up to the end."""
+    data = bytearray()
+    while True:
+        piece = connection.recv(1 << 20)
+        if not piece:
+            return bytes(data)
+        data += piece
+
+
+def echo(connection, message):
+    """One round trip, checked."""
+    connection.sendall(message)
+    answer = receive_exactly(connection, len(message))
+    assert answer == message, "%r came back as %r" % (message[:40], answer[:40])
+
+
+SCENARIOS = []
+
+
+def scenario(function):
+    """A scenario is tried once; one with the parameter `model` once with each model."""
+    takes_model = "model" in function.__code__.co_varnames[:function.__code__.co_argcount]
+    for model in MODELS if takes_model else [None]:
+        SCENARIOS.append((function, model))
+    return function
+
+
+class Skip(Exception):
+    """Raised by a scenario that cannot be tried here; its text says why."""
+
+
+def main():
+    """Runs the scenarios (or those whose names are arguments) and prints TAP."""
+    wanted = [s for s in SCENARIOS if not sys.argv[1:] or s[0].__name__ in sys.argv[1:]]
+    failed = 0
+    print("1..%d" % len(wanted), flush=True)
+    for number, (function, model) in enumerate(wanted, 1):
+        title = "%d - %s%s" % (number, function.__name__.replace("_", " "),
+                               ", %s model" % model if model else "")
+        try:
+            function(**({"model": model} if model else {}))
+            print("ok", title, flush=True)
+        except Skip as why:
+            print("ok", title, "# SKIP", why, flush=True)
+        except Exception:
+            failed += 1
+            print("not ok", title)
+            print("".join("# %s\n" % line for line in traceback.format_exc().splitlines()),
+                  end="", flush=True)
+    sys.exit(1 if failed else 0)

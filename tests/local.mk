@@ -1,0 +1,14 @@
+# Scenarios: TAP, against the real daemon.
+TEST_EXTENSIONS = .t
+T_LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+AM_TESTS_ENVIRONMENT = \
+	ECHOD='$(abs_top_builddir)/src/echod'; export ECHOD; \
+	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
+dist_check_SCRIPTS = $(scenarios)
+EXTRA_DIST += tests/harness.py
+
+scenarios =
+
+if HAVE_PYTHON3
+TESTS += $(scenarios)
+endif
