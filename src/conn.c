@@ -4,10 +4,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <linux/sockios.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +12,7 @@
 #include "defaults.h"
 #include "log.h"
 #include "service.h"
+#include "tcp.h"
 
 enum conn_phase {
     PHASE_OPEN,      /* the service has it; bytes go both ways */
@@ -29,9 +27,8 @@ struct conn {
     struct bufferevent *bev;
     void *state; /* the service's */
     enum conn_phase phase;
-    enum close_reason reason;    /* why it ends, once it does */
-    bool peer_done;              /* the peer's FIN was read */
-    struct evbuffer_cb_entry *watch; /* on the output, while any is pending */
+    enum close_reason reason; /* why it ends, once it does */
+    bool peer_done;           /* the peer's FIN was read */
     uint64_t number;
     uint64_t received, sent; /* bytes: read from and given to the kernel */
     int64_t opened_at, last_active;
@@ -86,28 +83,15 @@ static bool is_pending(const struct conn *conn)
     return evbuffer_get_length(output_of(conn)) > 0;
 }
 
-/* Bytes that the kernel holds and the peer has not acknowledged; our FIN counts as one. */
-static int unacknowledged(const struct conn *conn)
+static int fd_of(const struct conn *conn)
 {
-    int bytes = 0;
-
-    return ioctl(bufferevent_getfd(conn->bev), SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+    return bufferevent_getfd(conn->bev);
 }
 
-static int unread(const struct conn *conn)
+/* Is anything on its way, in either direction, that we know of? */
+static bool is_moving(const struct conn *conn)
 {
-    int bytes = 0;
-
-    return ioctl(bufferevent_getfd(conn->bev), FIONREAD, &bytes) == 0 ? bytes : 0;
-}
-
-static struct tcp_info tcp_info(const struct conn *conn)
-{
-    struct tcp_info info = { 0 };
-    socklen_t length = sizeof(info);
-
-    (void) getsockopt(bufferevent_getfd(conn->bev), IPPROTO_TCP, TCP_INFO, &info, &length);
-    return info;
+    return is_pending(conn) || tcp_unread(fd_of(conn)) > 0 || tcp_unacknowledged(fd_of(conn)) > 0;
 }
 
 static void log_accepted(const struct conn *conn)
@@ -162,50 +146,40 @@ static void log_closed(const struct conn *conn, enum close_reason reason)
     log_end(&line);
 }
 
-/*
- * Output is pending: watch it go, and read no more if the service wants it so. Without memory for
- * the watch the bytes are still sent; they are counted when all are gone.
- */
-static void output_begins(struct conn *conn)
-{
-    if (conn->watch == NULL)
-        conn->watch = evbuffer_add_cb(output_of(conn), on_output, conn);
-    if (conn->origin->service->output_stops_reading)
-        bufferevent_disable(conn->bev, EV_READ);
-}
-
-static void output_ended(struct conn *conn)
-{
-    if (conn->watch != NULL)
-        evbuffer_remove_cb_entry(output_of(conn), conn->watch);
-    conn->watch = NULL;
-    if (!conn->peer_done)
-        bufferevent_enable(conn->bev, EV_READ);
-}
-
 void conn_send(struct conn *conn, struct evbuffer *data)
 {
     int written = 0;
 
     if (!is_pending(conn)) /* or else bytes would overtake each other */
-        written = evbuffer_write(data, bufferevent_getfd(conn->bev));
+        written = evbuffer_write(data, fd_of(conn));
     if (written > 0)
         count_sent(conn, (size_t) written);
     if (evbuffer_get_length(data) == 0)
         return;
     /* The kernel is full, or the socket broken: the bufferevent finds out which. */
     evbuffer_add_buffer(output_of(conn), data);
-    output_begins(conn);
+    if (conn->origin->service->output_stops_reading)
+        bufferevent_disable(conn->bev, EV_READ);
 }
 
-/* Our FIN goes out. What the peer has not acknowledged yet, only an open socket sends for sure. */
+/* Both sides are done, and the peer has all: closing loses nothing. */
+static bool is_complete(const struct conn *conn)
+{
+    return conn->peer_done && tcp_unacknowledged(fd_of(conn)) == 0;
+}
+
+/*
+ * Our FIN goes out. What the peer has not acknowledged yet keeps the socket open: of one that is
+ * closed the kernel gives up after a while, and a slow reader would lose the end.
+ */
 static void send_fin(struct conn *conn)
 {
-    if (conn->peer_done && unacknowledged(conn) == 0) {
+    if (!is_complete(conn))
+        shutdown(fd_of(conn), SHUT_WR);
+    if (is_complete(conn)) {
         conn_close(conn, conn->reason);
         return;
     }
-    shutdown(bufferevent_getfd(conn->bev), SHUT_WR);
     conn->last_active = clock_ms();
     set_phase(conn, PHASE_LINGERING);
     conn->set->lingers(conn->set->context);
@@ -245,8 +219,8 @@ static void on_writable(struct bufferevent *bev, void *argument)
 {
     struct conn *conn = argument;
 
-    (void) bev;
-    output_ended(conn);
+    if (!conn->peer_done)
+        bufferevent_enable(bev, EV_READ);
     if (conn->phase == PHASE_FINISHING)
         send_fin(conn);
     else if (conn->origin->service->writable != NULL)
@@ -297,7 +271,8 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
     if (conn->bev == NULL)
         goto fail;
     bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
-    if (bufferevent_enable(conn->bev, EV_READ) != 0)
+    if (evbuffer_add_cb(output_of(conn), on_output, conn) == NULL ||
+        bufferevent_enable(conn->bev, EV_READ) != 0)
         goto fail;
     conn->set = set;
     conn->origin = origin;
@@ -321,7 +296,7 @@ void conn_close(struct conn *conn, enum close_reason reason)
 {
     struct conn_set *set = conn->set;
     const struct service *service = conn->origin->service;
-    int fd = bufferevent_getfd(conn->bev);
+    int fd = fd_of(conn);
 
     if (service->closed != NULL)
         service->closed(conn);
@@ -355,9 +330,8 @@ bool conn_is_quiet(const struct conn *conn, int64_t now)
 {
     int64_t silence = now - conn->last_active;
 
-    if (silence < QUIET_MS || is_pending(conn) || unread(conn) > 0 || unacknowledged(conn) > 0)
-        return false;
-    return silence >= (int64_t) tcp_info(conn).tcpi_rtt * QUIET_ROUND_TRIPS / 1000;
+    return silence >= QUIET_MS && !is_moving(conn) &&
+           silence >= (int64_t) tcp_round_trip_us(fd_of(conn)) * QUIET_ROUND_TRIPS / 1000;
 }
 
 /*
@@ -373,10 +347,10 @@ void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
             conn_close(conn, conn->reason);
         return;
     }
-    bytes = unacknowledged(conn);
+    bytes = tcp_unacknowledged(fd_of(conn));
     if (bytes == 0) {
         conn_close(conn, conn->reason);
-    } else if (tcp_info(conn).tcpi_state == TCP_CLOSE) {
+    } else if (tcp_is_closed(fd_of(conn))) {
         conn_close(conn, CLOSE_RESET);
     } else if (bytes != conn->unacknowledged) {
         conn->unacknowledged = bytes;
@@ -388,10 +362,9 @@ void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
 
 void conn_cut(struct conn *conn, int64_t now)
 {
-    bool owed = is_pending(conn) || unread(conn) > 0 || unacknowledged(conn) > 0;
-    bool sending = !conn->peer_done && now - conn->last_active < QUIET_MS;
+    bool is_sending = !conn->peer_done && now - conn->last_active < QUIET_MS;
 
-    conn_close(conn, owed || sending ? CLOSE_FORCED : CLOSE_DRAIN);
+    conn_close(conn, is_moving(conn) || is_sending ? CLOSE_FORCED : CLOSE_DRAIN);
 }
 
 struct conn *conn_next(const struct conn *conn)

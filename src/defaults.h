@@ -21,7 +21,7 @@
 /* How often a draining worker looks again, and what a handshake under way gets to complete. */
 #define DRAIN_TICK_MS 20
 /* How often a connection that waits for its peer's last acknowledgement is looked at. */
-#define LINGER_TICK_MS 100
+#define LINGER_TICK_MS 25
 /* A worker that still lives so long after the drain's deadline is killed. */
 #define KILL_GRACE_MS 1000
 

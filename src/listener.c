@@ -11,7 +11,7 @@
 #include "defaults.h"
 #include "log.h"
 #include "service.h"
-#include "sockets.h"
+#include "tcp.h"
 
 /* One listening socket. */
 struct listener {
@@ -284,7 +284,7 @@ bool listeners_drain(struct listeners *listeners)
         set_accepting(listeners, false);
     LIST_FOREACH(one, &listeners->list, link) {
         if (is_first)
-            sockets_stop_queueing(evconnlistener_get_fd(one->acceptor));
+            tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
         is_empty = accept_queued(one) && is_empty;
     }
     if (is_first || !is_empty)

@@ -19,6 +19,7 @@ src_libechod_a_SOURCES = \
 	src/spawn.c src/spawn.h \
 	src/stats.c src/stats.h \
 	src/supervisor.c src/supervisor.h \
+	src/tcp.c src/tcp.h \
 	src/worker.c src/worker.h
 
 sbin_PROGRAMS += src/echod

@@ -1,8 +1,6 @@
 #include "sockets.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +8,13 @@
 
 #include "defaults.h"
 #include "log.h"
+#include "tcp.h"
 
-/* Sets an option that takes an int; what a platform lacks is done without. */
-static void set_option(int fd, int level, int name, int value)
+static void set_option(int fd, int level, int name)
 {
-    (void) setsockopt(fd, level, name, &value, sizeof(value));
+    const int on = 1;
+
+    (void) setsockopt(fd, level, name, &on, sizeof(on));
 }
 
 /* A socket bound to ADDRESS; -1 with errno set. */
@@ -25,17 +25,12 @@ static int bind_socket(const struct address *address, bool reuse_port)
 
     if (fd < 0)
         return -1;
-    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR);
     if (reuse_port)
-        set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        set_option(fd, SOL_SOCKET, SO_REUSEPORT);
     if (address->any.sa_family == AF_INET6)
-        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    /* Accepted sockets inherit these: no system call per connection. */
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    tcp_set_defaults(fd);
     if (bind(fd, &address->any, address->length) == 0)
         return fd;
     error = errno;
@@ -70,7 +65,7 @@ static bool open_shared(struct address *address, int *fds, size_t count)
     if (getsockname(fds[0], &address->any, &address->length) != 0)
         goto fail;
     if (count > 1)
-        set_option(fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
+        set_option(fds[0], SOL_SOCKET, SO_REUSEPORT);
     for (; opened < count; opened++) {
         fds[opened] = bind_socket(address, true);
         if (fds[opened] < 0)
@@ -314,19 +309,4 @@ void sockets_free(struct sockets *sockets)
     free(sockets->list);
     free(sockets->skipped);
     *sockets = (struct sockets){ 0 };
-}
-
-void sockets_stop_queueing(int fd)
-{
-    /* A socket filter sees the TCP header first: drop SYN without ACK, take all else. */
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-    };
-    struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
-
-    (void) setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }

@@ -54,11 +54,4 @@ bool sockets_are_own(const struct sockets *sockets);
 void sockets_close(struct sockets *sockets);
 void sockets_free(struct sockets *sockets);
 
-/*
- * Lets no new connection into the queue of the TCP listening socket FD, while handshakes that are
- * under way may end: what is queued can then be accepted to the last, and closing FD resets
- * nobody. A client that comes now retries after a second and is refused by then.
- */
-void sockets_stop_queueing(int fd);
-
 #endif

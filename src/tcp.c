@@ -1,0 +1,72 @@
+#include "tcp.h"
+
+#include <linux/filter.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "defaults.h"
+
+static void set_option(int fd, int level, int name, int value)
+{
+    (void) setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void tcp_set_defaults(int fd)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+}
+
+int tcp_unread(int fd)
+{
+    int bytes = 0;
+
+    return ioctl(fd, FIONREAD, &bytes) == 0 ? bytes : 0;
+}
+
+int tcp_unacknowledged(int fd)
+{
+    int bytes = 0;
+
+    return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+static struct tcp_info info_of(int fd)
+{
+    struct tcp_info info = { .tcpi_state = TCP_CLOSE };
+    socklen_t length = sizeof(info);
+
+    (void) getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
+    return info;
+}
+
+uint32_t tcp_round_trip_us(int fd)
+{
+    return info_of(fd).tcpi_rtt;
+}
+
+bool tcp_is_closed(int fd)
+{
+    return info_of(fd).tcpi_state == TCP_CLOSE;
+}
+
+void tcp_stop_queueing(int fd)
+{
+    /* A socket filter sees the TCP header first: drop SYN without ACK, take all else. */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
+
+    (void) setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}

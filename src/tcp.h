@@ -1,0 +1,33 @@
+/* tcp: what the kernel knows of a TCP socket, and how it is told what we want of it. */
+#ifndef ECHOD_TCP_H
+#define ECHOD_TCP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Asks for prompt sending (TCP_NODELAY) and keepalive on FD. On a listening socket: accepted ones
+ * inherit both, which saves the system calls per connection.
+ */
+void tcp_set_defaults(int fd);
+
+/* Bytes that have arrived at FD and were not read. */
+int tcp_unread(int fd);
+
+/* Bytes given to FD that its peer has not acknowledged; a FIN of ours counts as one. */
+int tcp_unacknowledged(int fd);
+
+/* The measured round trip of FD, in microseconds; 0: unknown. */
+uint32_t tcp_round_trip_us(int fd);
+
+/* Is the connection of FD over, for both sides? */
+bool tcp_is_closed(int fd);
+
+/*
+ * Lets no new connection into the queue of the listening socket FD, while handshakes that are
+ * under way may end: what is queued can then be accepted to the last, and closing FD resets
+ * nobody. A client that comes now retries after a second, and is refused by then.
+ */
+void tcp_stop_queueing(int fd);
+
+#endif
