@@ -109,7 +109,7 @@ const char *endpoint_parse(const char *text, struct endpoint *endpoint)
     char address[ENDPOINT_HOST_MAX + sizeof("[]:65535")];
     size_t length;
 
-    *endpoint = (struct endpoint){ .service = ENDPOINT_ECHO };
+    *endpoint = (struct endpoint){ .service = ENDPOINT_ECHO, .text = text };
     if (separator != NULL) {
         wrong = parse_scheme(text, (size_t) (separator - text), endpoint);
         text = separator + 3;

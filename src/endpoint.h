@@ -19,6 +19,7 @@ struct endpoint {
     enum endpoint_service service;
     char host[ENDPOINT_HOST_MAX + 1]; /* a name or a numeric address; "*" is all addresses */
     uint16_t port;                    /* 0: the kernel chooses */
+    const char *text;                 /* as the user wrote it, who keeps it */
 };
 
 /* A socket address of the families that we serve. */

@@ -31,6 +31,15 @@ static void raise_descriptor_limit(const char *backend)
     (void) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* One listening socket per worker; one for all where slots go to who came first. */
+static bool open_sockets(struct sockets *sockets, const struct options *options,
+                         struct sockets_error *error)
+{
+    size_t each = options->max_connections > 0 ? 1 : (size_t) options->workers;
+
+    return sockets_open(sockets, options->endpoints, options->endpoint_count, each, error);
+}
+
 static int serve(const struct options *options)
 {
     struct sockets_error error;
@@ -43,7 +52,7 @@ static int serve(const struct options *options)
         log_startup_error(strerror(errno), options->pid_file);
         return 1;
     }
-    if (sockets_open(&sockets, options, &error)) {
+    if (open_sockets(&sockets, options, &error)) {
         log_open(options_log_threshold(options), options->to_syslog);
         sockets_announce(&sockets);
         status = supervisor_run(options, &sockets, services, &pidfile);

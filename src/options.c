@@ -295,8 +295,7 @@ static enum options_result parse_endpoints(struct options *options, char **texts
         count = 1;
     }
     options->endpoints = calloc(count, sizeof(*options->endpoints));
-    options->endpoint_texts = calloc(count, sizeof(*options->endpoint_texts));
-    if (options->endpoints == NULL || options->endpoint_texts == NULL)
+    if (options->endpoints == NULL)
         return usage_error("out of memory", texts[0]);
     for (; options->endpoint_count < count; options->endpoint_count++) {
         size_t i = options->endpoint_count;
@@ -304,7 +303,6 @@ static enum options_result parse_endpoints(struct options *options, char **texts
 
         if (wrong != NULL)
             return usage_error(wrong, texts[i]);
-        options->endpoint_texts[i] = texts[i];
     }
     return OPTIONS_SERVE;
 }
@@ -327,7 +325,6 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 void options_free(struct options *options)
 {
     free(options->endpoints);
-    free(options->endpoint_texts);
     *options = (struct options){ 0 };
 }
 

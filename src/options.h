@@ -22,7 +22,6 @@ struct options {
     bool quiet;
     bool to_syslog;
     struct endpoint *endpoints;
-    const char **endpoint_texts; /* as the user wrote them; into argv */
     size_t endpoint_count;
 };
 

@@ -229,38 +229,36 @@ static bool is_same(const struct target *a, const struct target *b)
 }
 
 /* Resolves every endpoint, before any socket is opened. */
-static bool resolve_all(struct target *targets, const struct options *options,
+static bool resolve_all(struct target *targets, const struct endpoint *endpoints, size_t count,
                         struct sockets_error *error)
 {
-    for (size_t i = 0; i < options->endpoint_count; i++) {
-        const char *text = options->endpoint_texts[i];
-        const char *wrong = endpoint_resolve(&options->endpoints[i], &targets[i].addresses,
-                                             &targets[i].count);
+    for (size_t i = 0; i < count; i++) {
+        const char *wrong =
+            endpoint_resolve(&endpoints[i], &targets[i].addresses, &targets[i].count);
 
         if (wrong != NULL)
-            return fail(error, 1, wrong, text);
-        targets[i].service = options->endpoints[i].service;
+            return fail(error, 1, wrong, endpoints[i].text);
+        targets[i].service = endpoints[i].service;
         for (size_t k = 0; k < i; k++)
             if (is_same(&targets[i], &targets[k]))
-                return fail(error, 2, "the same endpoint twice", text);
+                return fail(error, 2, "the same endpoint twice", endpoints[i].text);
     }
     return true;
 }
 
-bool sockets_open(struct sockets *sockets, const struct options *options,
-                  struct sockets_error *error)
+bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, size_t count,
+                  size_t each, struct sockets_error *error)
 {
-    struct target *targets = calloc(options->endpoint_count, sizeof(*targets));
+    struct target *targets = calloc(count, sizeof(*targets));
     bool opened;
 
-    *sockets = (struct sockets){ 0 };
-    sockets->fd_count = options->max_connections > 0 ? 1 : (size_t) options->workers;
+    *sockets = (struct sockets){ .fd_count = each };
     if (targets == NULL)
-        return fail(error, 1, "out of memory", options->endpoint_texts[0]);
-    opened = resolve_all(targets, options, error);
-    for (size_t i = 0; opened && i < options->endpoint_count; i++)
+        return fail(error, 1, "out of memory", endpoints[0].text);
+    opened = resolve_all(targets, endpoints, count, error);
+    for (size_t i = 0; opened && i < count; i++)
         opened = open_target(sockets, &targets[i], error);
-    for (size_t i = 0; i < options->endpoint_count; i++)
+    for (size_t i = 0; i < count; i++)
         free(targets[i].addresses);
     free(targets);
     if (!opened)

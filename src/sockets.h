@@ -6,7 +6,6 @@
 #include <stddef.h>
 
 #include "endpoint.h"
-#include "options.h"
 
 /* Why sockets_open failed: "WHAT: TEXT", and the status that the program ends with. */
 struct sockets_error {
@@ -33,13 +32,13 @@ struct sockets {
 };
 
 /*
- * Resolves the endpoints of OPTIONS and listens at every address: non-blocking, close-on-exec,
- * keepalive and TCP_NODELAY set for accepted sockets to inherit. One socket per worker, where
- * the kernel can share a port; one that all share where the order of arrival matters
- * (--max-connections). On failure returns false, nothing stays open, and *ERROR is filled.
+ * Resolves COUNT ENDPOINTS and listens at every address: non-blocking, close-on-exec, keepalive
+ * and TCP_NODELAY set for accepted sockets to inherit; so many sockets each as EACH says: one per
+ * worker, which the kernel spreads connections over, or one that all share, where the order of
+ * arrival matters. On failure returns false, nothing stays open, and *ERROR is filled.
  */
-bool sockets_open(struct sockets *sockets, const struct options *options,
-                  struct sockets_error *error);
+bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, size_t count,
+                  size_t each, struct sockets_error *error);
 
 /* Logs a `listening` line for each address, and a warning for each that was skipped. */
 void sockets_announce(const struct sockets *sockets);

@@ -4,10 +4,10 @@ T_LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driv
 AM_TESTS_ENVIRONMENT = \
 	ECHOD='$(abs_top_builddir)/src/echod'; export ECHOD; \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
+
+scenarios = tests/floors.t
 dist_check_SCRIPTS = $(scenarios)
 EXTRA_DIST += tests/harness.py
-
-scenarios =
 
 if HAVE_PYTHON3
 TESTS += $(scenarios)
