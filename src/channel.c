@@ -12,7 +12,7 @@
 
 /* One that waits to be sent. */
 struct frame {
-    TAILQ_ENTRY(frame) link;
+    STAILQ_ENTRY(frame) link;
     int fd;
     uint32_t type;
     size_t length;
@@ -23,7 +23,7 @@ struct channel {
     int fd;
     struct event *readable;
     struct event *writable; /* pending while frames wait */
-    TAILQ_HEAD(, frame) waiting;
+    STAILQ_HEAD(frames, frame) waiting;
     const struct channel_handler *handler;
     void *context;
 };
@@ -59,9 +59,9 @@ static bool send_now(int socket, uint32_t type, const void *payload, size_t leng
 
 static void drop_first(struct channel *channel)
 {
-    struct frame *frame = TAILQ_FIRST(&channel->waiting);
+    struct frame *frame = STAILQ_FIRST(&channel->waiting);
 
-    TAILQ_REMOVE(&channel->waiting, frame, link);
+    STAILQ_REMOVE_HEAD(&channel->waiting, link);
     if (frame->fd >= 0)
         close(frame->fd);
     free(frame);
@@ -73,7 +73,7 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
     struct frame *frame;
 
     (void) what;
-    while ((frame = TAILQ_FIRST(&channel->waiting)) != NULL) {
+    while ((frame = STAILQ_FIRST(&channel->waiting)) != NULL) {
         if (!send_now(fd, frame->type, frame->payload, frame->length, frame->fd) &&
             (errno == EAGAIN || errno == ENOBUFS))
             return;
@@ -98,14 +98,14 @@ static bool enqueue(struct channel *channel, uint32_t type, const void *payload,
         free(frame);
         return false;
     }
-    TAILQ_INSERT_TAIL(&channel->waiting, frame, link);
+    STAILQ_INSERT_TAIL(&channel->waiting, frame, link);
     return true;
 }
 
 bool channel_send(struct channel *channel, uint32_t type, const void *payload, size_t length,
                   int fd)
 {
-    if (TAILQ_EMPTY(&channel->waiting)) {
+    if (STAILQ_EMPTY(&channel->waiting)) {
         if (send_now(channel->fd, type, payload, length, fd))
             return true;
         if (errno != EAGAIN && errno != ENOBUFS)
@@ -116,7 +116,7 @@ bool channel_send(struct channel *channel, uint32_t type, const void *payload, s
 
 bool channel_is_busy(const struct channel *channel)
 {
-    return !TAILQ_EMPTY(&channel->waiting);
+    return !STAILQ_EMPTY(&channel->waiting);
 }
 
 /* The descriptor that came with MESSAGE, or -1. */
@@ -167,7 +167,7 @@ struct channel *channel_new(struct event_base *base, int fd,
     channel->fd = -1;
     channel->handler = handler;
     channel->context = context;
-    TAILQ_INIT(&channel->waiting);
+    STAILQ_INIT(&channel->waiting);
     channel->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, channel);
     channel->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_writable, channel);
     if (channel->readable == NULL || channel->writable == NULL ||
@@ -183,7 +183,7 @@ void channel_free(struct channel *channel)
 {
     if (channel == NULL)
         return;
-    while (!TAILQ_EMPTY(&channel->waiting))
+    while (!STAILQ_EMPTY(&channel->waiting))
         drop_first(channel);
     if (channel->readable != NULL)
         event_free(channel->readable);

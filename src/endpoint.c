@@ -162,7 +162,7 @@ const char *endpoint_resolve(const struct endpoint *endpoint, struct address **a
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found, *one;
     struct address *list;
-    size_t length = 0;
+    size_t length = 1;
     int error;
 
     if (strcmp(endpoint->host, "*") == 0)

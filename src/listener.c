@@ -23,7 +23,7 @@ struct listener {
 };
 
 struct listeners {
-    LIST_HEAD(, listener) list;
+    LIST_HEAD(listener_list, listener) list;
     struct conn_set *set;
     struct limits *limits;
     unsigned worker;
@@ -187,12 +187,21 @@ static void listener_free(struct listener *listener)
     free(listener);
 }
 
+static void close_all(struct listeners *listeners)
+{
+    struct listener *one = LIST_FIRST(&listeners->list), *next;
+
+    for (; one != NULL; one = next) {
+        next = LIST_NEXT(one, link);
+        listener_free(one);
+    }
+}
+
 void listeners_free(struct listeners *listeners)
 {
     if (listeners == NULL)
         return;
-    while (!LIST_EMPTY(&listeners->list))
-        listener_free(LIST_FIRST(&listeners->list));
+    close_all(listeners);
     if (listeners->parked.fd >= 0)
         close(listeners->parked.fd);
     limits_leave_queue(listeners->limits, listeners->worker);
@@ -289,7 +298,6 @@ bool listeners_drain(struct listeners *listeners)
     }
     if (is_first || !is_empty)
         return false;
-    while (!LIST_EMPTY(&listeners->list))
-        listener_free(LIST_FIRST(&listeners->list));
+    close_all(listeners);
     return true;
 }
