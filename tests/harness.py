@@ -146,9 +146,9 @@ class Echod:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def stop(self, number=signal.SIGTERM, seconds=DEADLINE):
-        """Sends a signal and returns the exit status; the whole log is there then."""
-        self.signal(number)
+    def stop(self, number=None, seconds=DEADLINE):
+        """Sends a signal (TERM) and returns the exit status; the whole log is there then."""
+        self.signal(number or signal.SIGTERM)
         return self.wait(seconds)
 
     def wait(self, seconds=DEADLINE):
