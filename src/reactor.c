@@ -26,7 +26,12 @@ out:
 
 const char **reactor_backends(void)
 {
-    return event_get_supported_methods();
+    /* libevent frees the array at the next call: one that is asked for by threads has to stay. */
+    static const char **backends;
+
+    if (backends == NULL)
+        backends = event_get_supported_methods();
+    return backends;
 }
 
 bool reactor_has_backend(const char *name)

@@ -12,7 +12,10 @@ struct event_base;
  */
 struct event_base *reactor_new(const char *backend);
 
-/* The demultiplexers that this build of libevent has, best first, ended by NULL. */
+/*
+ * The demultiplexers that this build of libevent has, best first, ended by NULL. The first call,
+ * also by way of reactor_new, has to come before there are threads.
+ */
 const char **reactor_backends(void);
 bool reactor_has_backend(const char *name);
 

@@ -78,7 +78,9 @@ class Echod:
                                         stderr=stderr or subprocess.PIPE, preexec_fn=limit,
                                         env=dict(os.environ, **(environment or {})))
         self.pid = self.process.pid
-        self.raw = []       # stderr, line by line
+        self.raw = []        # stderr, line by line
+        self.parsed = []     # the same, as far as somebody asked
+        self.lock = threading.Lock()
         self.closed = False  # stderr has ended: nobody holds it any more
         if stderr is None:
             threading.Thread(target=self._collect, daemon=True).start()
@@ -102,13 +104,10 @@ class Echod:
 
     def lines(self, event=None, **values):
         """The log so far: lines of EVENT with these VALUES (`in` is spelt in_)."""
-        found = []
-        for text in list(self.raw):
-            line = Line(text)
-            if event in (None, line.event) and all(
-                    line.values.get(k.rstrip("_")) == str(v) for k, v in values.items()):
-                found.append(line)
-        return found
+        with self.lock:
+            self.parsed += [Line(text) for text in self.raw[len(self.parsed):]]
+            return [line for line in self.parsed if event in (None, line.event) and all(
+                line.values.get(k.rstrip("_")) == str(v) for k, v in values.items())]
 
     def wait_line(self, event, count=1, seconds=DEADLINE, **values):
         """Waits for the COUNT-th such line and returns it."""
