@@ -114,7 +114,7 @@ static void on_ready(struct member *member)
     member->is_ready = true;
     log_member(member, LOG_NOTICE, "worker-started", NULL);
     dismiss_deputy(member);
-    if (crew->was_ready || !are_all_ready(crew))
+    if (crew->was_ready || crew->is_draining || !are_all_ready(crew))
         return;
     crew->was_ready = true;
     crew->events.ready(crew->events.context);

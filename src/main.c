@@ -54,7 +54,6 @@ static int serve(const struct options *options)
     }
     if (open_sockets(&sockets, options, &error)) {
         log_open(options_log_threshold(options), options->to_syslog);
-        sockets_announce(&sockets);
         status = supervisor_run(options, &sockets, services, &pidfile);
         sockets_free(&sockets);
     } else {

@@ -40,23 +40,23 @@ static option_setter set_number, set_workers, set_time, set_model, set_backend, 
 
 static const struct option_spec table[] = {
     { "workers", 'w', "N|auto", set_workers, TARGET(workers), 1, WORKERS_MOST,
-      "number of reactors; auto: one per online processor (default 1)" },
+      "reactors; auto: one per processor (default 1)" },
     { "model", 0, "process|thread", set_model, 0, 0, 0,
       "what a worker is (default process)" },
     { "backend", 'b', "NAME", set_backend, 0, 0, 0,
       "event demultiplexer (default: the best)" },
     { "list-backends", 0, NULL, NULL, 0, 0, 0,
-      "print the event demultiplexers of this build and exit" },
+      "print those that this build has and exit" },
     { "max-connections", 'm', "N", set_number, TARGET(max_connections), 0, CONNECTIONS_MOST,
-      "serve at most N connections at a time; others wait (default 0: no limit)" },
+      "serve N at a time; 0: no limit (default)" },
     { "idle-timeout", 'i', "TIME", set_time, TARGET(idle_timeout), 0, TIME_MOST,
-      "close a connection on which no byte has moved for so long (default 0: never)" },
+      "close what is idle for so long; 0: never (default)" },
     { "drain-timeout", 0, "TIME", set_time, TARGET(drain_timeout), 0, TIME_MOST,
-      "at shutdown, how long connections may finish (default 10s)" },
+      "what connections get at shutdown (default 10s)" },
     { "pid-file", 0, "FILE", set_text, TARGET(pid_file), 0, 0,
-      "write the process id here when ready; removed at exit" },
+      "keep the process id here while serving" },
     { "verbose", 'v', NULL, add_one, TARGET(verbose), 0, 0,
-      "log closed connections; twice: also accepted ones and received data" },
+      "log each connection; -vv: and what it sends" },
     { "quiet", 'q', NULL, set_flag, TARGET(quiet), 0, 0,
       "log errors only" },
     { "syslog", 0, NULL, set_flag, TARGET(to_syslog), 0, 0,
@@ -191,12 +191,13 @@ static void print_help(void)
 
         snprintf(left, sizeof(left), "--%s%s%s", spec->name, spec->argument != NULL ? "=" : "",
                  spec->argument != NULL ? spec->argument : "");
-        printf("  %c%c%c %-22s%s%s\n", spec->letter != 0 ? '-' : ' ',
+        printf("  %c%c%c %-24s%s\n", spec->letter != 0 ? '-' : ' ',
                spec->letter != 0 ? spec->letter : ' ', spec->letter != 0 ? ',' : ' ', left,
-               strlen(left) < 22 ? "  " : "\n                            ", spec->help);
+               spec->help);
     }
-    printf("\nENDPOINT: [echo+]tcp://HOST:PORT, tcp://[IPV6]:PORT or tcp://*:PORT (all addresses);\n"
-           "short: HOST:PORT, or PORT alone for localhost. Default: " DEFAULT_ENDPOINT "\n"
+    printf("\nENDPOINT: [echo+]tcp://HOST:PORT, an IPv6 HOST in brackets, * for all addresses,\n"
+           "and port 0 for a free one; short: HOST:PORT, :PORT (all) or PORT (localhost).\n"
+           "Default: " DEFAULT_ENDPOINT "\n"
            "TIME: a decimal number with ms, s, m or h (default s)\n");
 }
 
