@@ -94,18 +94,26 @@ static bool is_moving(const struct conn *conn)
     return is_pending(conn) || tcp_unread(fd_of(conn)) > 0 || tcp_unacknowledged(fd_of(conn)) > 0;
 }
 
+/* Begins a line with who is at the other end, and where. */
+static void begin_line(struct log_line *line, const struct conn *conn, int priority,
+                       const char *event)
+{
+    char peer[ENDPOINT_TEXT_MAX];
+
+    address_format(&conn->peer, peer);
+    log_begin(line, priority, event);
+    log_number(line, "conn", conn->number);
+    log_text(line, "peer", peer);
+    log_text(line, "endpoint", conn->origin->name);
+}
+
 static void log_accepted(const struct conn *conn)
 {
     struct log_line line;
-    char peer[ENDPOINT_TEXT_MAX];
 
     if (!log_wants(LOG_DEBUG))
         return;
-    address_format(&conn->peer, peer);
-    log_begin(&line, LOG_DEBUG, "accepted");
-    log_number(&line, "conn", conn->number);
-    log_text(&line, "peer", peer);
-    log_text(&line, "endpoint", conn->origin->name);
+    begin_line(&line, conn, LOG_DEBUG, "accepted");
     log_end(&line);
 }
 
@@ -130,15 +138,10 @@ static void log_closed(const struct conn *conn, enum close_reason reason)
 {
     int priority = conn->received > 0 ? LOG_INFO : LOG_DEBUG;
     struct log_line line;
-    char peer[ENDPOINT_TEXT_MAX];
 
     if (!log_wants(priority))
         return;
-    address_format(&conn->peer, peer);
-    log_begin(&line, priority, "closed");
-    log_number(&line, "conn", conn->number);
-    log_text(&line, "peer", peer);
-    log_text(&line, "endpoint", conn->origin->name);
+    begin_line(&line, conn, priority, "closed");
     log_number(&line, "in", conn->received);
     log_number(&line, "out", conn->sent);
     log_duration(&line, "duration", clock_ms() - conn->opened_at);
