@@ -337,14 +337,14 @@ void crew_free(struct crew *crew)
     free(crew);
 }
 
-void crew_start(struct crew *crew)
+bool crew_start(struct crew *crew)
 {
     for (unsigned i = 0; i < crew->count; i++)
         if (!start_member(&crew->members[i])) {
             log_failure(LOG_ERR, "worker-failed", "start", errno);
-            crew->events.failed(crew->events.context);
-            return;
+            return false;
         }
+    return true;
 }
 
 void crew_drain(struct crew *crew)

@@ -18,7 +18,7 @@ struct event_base;
 /* What the crew tells; none of these may call crew_free. */
 struct crew_events {
     void (*ready)(void *context);  /* every worker serves, for the first time */
-    void (*failed)(void *context); /* one died before that, or could not be started */
+    void (*failed)(void *context); /* one died before that */
     void (*ended)(void *context);  /* after crew_drain: the last one is gone */
     void (*paused)(void *context, enum pause_reason reason);
     void *context;
@@ -29,8 +29,8 @@ struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
                       const struct crew_events *events);
 void crew_free(struct crew *crew);
 
-/* Starts the workers. */
-void crew_start(struct crew *crew);
+/* Starts the workers; false, with a line in the log: one could not be started. */
+bool crew_start(struct crew *crew);
 
 /* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
 void crew_reap(struct crew *crew);

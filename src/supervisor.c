@@ -258,8 +258,8 @@ int supervisor_run(const struct options *options, struct sockets *sockets,
 
     if (init(&supervisor)) {
         sockets_announce(sockets); /* signals are heard by now */
-        crew_start(supervisor.crew);
-        event_base_dispatch(supervisor.base);
+        if (crew_start(supervisor.crew))
+            event_base_dispatch(supervisor.base);
         if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {
             pidfile_close(pidfile);
             _exit(supervisor.status);
