@@ -32,7 +32,7 @@ struct conn {
     uint64_t number;
     uint64_t received, sent; /* bytes: read from and given to the kernel */
     int64_t opened_at, last_active;
-    int unacknowledged; /* bytes, when last looked at: lingering */
+    int unacknowledged; /* bytes, when conn_has_moved last looked */
     struct address peer;
 };
 
@@ -161,6 +161,8 @@ void conn_send(struct conn *conn, struct evbuffer *data)
         return;
     /* The kernel is full, or the socket broken: the bufferevent finds out which. */
     evbuffer_add_buffer(output_of(conn), data);
+    /* It waits for that already, unless memory was short when it wanted to. */
+    bufferevent_enable(conn->bev, EV_WRITE);
     if (conn->origin->service->output_stops_reading)
         bufferevent_disable(conn->bev, EV_READ);
 }
@@ -337,30 +339,30 @@ bool conn_is_quiet(const struct conn *conn, int64_t now)
            silence >= (int64_t) tcp_round_trip_us(fd_of(conn)) * QUIET_ROUND_TRIPS / 1000;
 }
 
+bool conn_has_moved(struct conn *conn)
+{
+    int bytes = tcp_unacknowledged(fd_of(conn));
+
+    if (bytes == conn->unacknowledged)
+        return false;
+    conn->unacknowledged = bytes;
+    touch(conn);
+    return true;
+}
+
 /*
  * The peer's FIN was read: it is closed when the peer has acknowledged all, and nothing but the
  * idle timeout hurries it. Else the peer has LINGER_MS from its last byte to send its own.
  */
 void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
 {
-    int bytes;
-
-    if (!conn->peer_done) {
-        if (now - conn->last_active >= LINGER_MS)
-            conn_close(conn, conn->reason);
-        return;
-    }
-    bytes = tcp_unacknowledged(fd_of(conn));
-    if (bytes == 0) {
+    if (is_complete(conn) || (!conn->peer_done && now - conn->last_active >= LINGER_MS))
         conn_close(conn, conn->reason);
-    } else if (tcp_is_closed(fd_of(conn))) {
+    else if (tcp_is_closed(fd_of(conn)))
         conn_close(conn, CLOSE_RESET);
-    } else if (bytes != conn->unacknowledged) {
-        conn->unacknowledged = bytes;
-        conn->last_active = now;
-    } else if (idle_timeout > 0 && now - conn->last_active >= idle_timeout) {
+    else if (conn->peer_done && !conn_has_moved(conn) && idle_timeout > 0 &&
+             now - conn->last_active >= idle_timeout)
         conn_close(conn, CLOSE_IDLE);
-    }
 }
 
 void conn_cut(struct conn *conn, int64_t now)

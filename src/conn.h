@@ -72,6 +72,12 @@ void *conn_state(const struct conn *conn);
 /* When a byte last moved, either way. */
 int64_t conn_last_active(const struct conn *conn);
 
+/*
+ * Have bytes left for the peer since this was last asked, though we gave the kernel none? Those of
+ * a slow reader wait there. If so, that counts as activity.
+ */
+bool conn_has_moved(struct conn *conn);
+
 /* Nothing unread, nothing unsent, and no byte for QUIET_MS or a few round trips? */
 bool conn_is_quiet(const struct conn *conn, int64_t now);
 

@@ -77,6 +77,14 @@ static void find_deputy(struct member *owner)
         assign(owner->deputy, owner);
 }
 
+/* For all that are away and have none: now there may be one. */
+static void find_deputies(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (crew->was_ready && crew->members[i].channel == NULL)
+            find_deputy(&crew->members[i]);
+}
+
 static void dismiss_deputy(struct member *owner)
 {
     uint32_t number = owner->number;
@@ -114,6 +122,8 @@ static void on_ready(struct member *member)
     member->is_ready = true;
     log_member(member, LOG_NOTICE, "worker-started", NULL);
     dismiss_deputy(member);
+    if (!crew->is_draining)
+        find_deputies(crew);
     if (crew->was_ready || crew->is_draining || !are_all_ready(crew))
         return;
     crew->was_ready = true;
@@ -191,7 +201,6 @@ static void respawn_later(struct member *member)
         member->backoff = RESPAWN_MOST_MS;
     delay = clock_timeval(member->backoff);
     event_add(member->respawn, &delay);
-    find_deputy(member);
 }
 
 static void respawn(struct member *member)
@@ -210,16 +219,15 @@ static void on_respawn(evutil_socket_t fd, short what, void *context)
     respawn(context);
 }
 
-/* Those for whom it was deputy need another one. */
+/* It is nobody's deputy any more. */
 static void replace_as_deputy(struct member *gone)
 {
     struct crew *crew = gone->crew;
 
     for (unsigned i = 0; i < crew->count; i++)
-        if (crew->members[i].deputy == gone) {
+        if (crew->members[i].deputy == gone)
             crew->members[i].deputy = NULL;
-            find_deputy(&crew->members[i]);
-        }
+    find_deputies(crew);
 }
 
 /* It does not run any more: what it held is free. */

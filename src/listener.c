@@ -214,13 +214,12 @@ bool listeners_add(struct listeners *listeners, int fd, const struct conn_origin
                    unsigned group)
 {
     struct listener *listener = calloc(1, sizeof(*listener));
-    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC;
+    /* Enabled below: evconnlistener_new would not tell that it could not. */
+    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED;
 
     if (listener == NULL)
         goto fail;
     /* Backlog 0: it listens already, and the backlog stays what it is. */
-    if (listeners->is_paused)
-        flags |= LEV_OPT_DISABLED;
     listener->acceptor =
         evconnlistener_new(listeners->set->base, on_accepted, listener, flags, 0, fd);
     if (listener->acceptor == NULL)
@@ -230,7 +229,10 @@ bool listeners_add(struct listeners *listeners, int fd, const struct conn_origin
     listener->origin = origin;
     listener->group = group;
     LIST_INSERT_HEAD(&listeners->list, listener, link);
-    return true;
+    if (listeners->is_paused || evconnlistener_enable(listener->acceptor) == 0)
+        return true;
+    listener_free(listener);
+    return false;
 fail:
     free(listener);
     close(fd);

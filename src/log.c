@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -230,6 +231,19 @@ void log_duration(struct log_line *line, const char *key, int64_t ms)
         append(line, " %s=%" PRId64 ".%03d", key, ms / 1000, (int) (ms % 1000));
 }
 
+/* A terminal may take a part of a line: the next one then starts on a new line. */
+static bool write_line(const struct log_line *line)
+{
+    static _Atomic bool is_cut;
+    bool was_cut = atomic_exchange(&is_cut, false);
+    struct iovec parts[] = { { "\n", was_cut }, { (void *) line->text, line->length } };
+    ssize_t whole = (ssize_t) line->length + was_cut;
+    ssize_t sent = writev(sink.fd, parts, 2);
+
+    atomic_store(&is_cut, sent > 0 ? sent < whole : was_cut);
+    return sent == whole;
+}
+
 /* One attempt, without waiting; true if the sink took the whole line. */
 static bool put(const struct log_line *line)
 {
@@ -243,8 +257,7 @@ static bool put(const struct log_line *line)
             return false;
         /* fall through */
     case SINK_PLAIN:
-        sent = write(sink.fd, line->text, line->length);
-        break;
+        return write_line(line);
     case SINK_SOCKET:
         sent = send(sink.fd, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;

@@ -27,11 +27,11 @@ out:
 const char **reactor_backends(void)
 {
     /* libevent frees the array at the next call: one that is asked for by threads has to stay. */
-    static const char **backends;
+    static const char **backends, *none[] = { NULL };
 
     if (backends == NULL)
         backends = event_get_supported_methods();
-    return backends;
+    return backends != NULL ? backends : none; /* no memory */
 }
 
 bool reactor_has_backend(const char *name)

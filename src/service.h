@@ -25,7 +25,7 @@ struct service {
 
     /* A client is there. Its state, if any, is kept with conn_set_state. */
     void (*opened)(struct conn *conn);
-    /* Bytes came: all of INPUT is the service's to take; what it leaves is thrown away. */
+    /* Bytes came. The service takes all of INPUT, or drains what it does not want. */
     void (*received)(struct conn *conn, struct evbuffer *input);
     /* All that was pending has gone to the kernel. */
     void (*writable)(struct conn *conn);

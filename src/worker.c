@@ -88,7 +88,8 @@ static void on_idle(evutil_socket_t fd, short what, void *context)
         next = conn_last_active(conn) + timeout - now;
         if (next > 0)
             break;
-        conn_close(conn, CLOSE_IDLE);
+        if (!conn_has_moved(conn))
+            conn_close(conn, CLOSE_IDLE);
         next = timeout;
     }
     start_timer(worker->idle, next);
