@@ -77,16 +77,25 @@ static void set_paused(struct listeners *listeners, enum pause_reason reason)
     listeners->hooks.paused(listeners->hooks.context, reason);
 }
 
-/* A connection that cannot be served yet waits; nobody who came later gets past it. */
-static void park(struct listener *listener, int fd, const struct address *peer,
-                 enum verdict verdict)
+/*
+ * Serves the connection, or parks it: then nobody who came later gets past it, for we are paused.
+ */
+static bool serve(struct listeners *listeners, int fd, const struct address *peer,
+                  const struct conn_origin *origin)
 {
-    struct listeners *listeners = listener->all;
+    enum verdict verdict = admit(listeners, fd, peer, origin);
 
+    if (verdict == ADMITTED) {
+        /* It is out of the queue for slots: more may be free for those behind it. */
+        if (listeners->is_paused && limits_others_wait(listeners->limits, listeners->worker))
+            listeners->hooks.slot_free(listeners->hooks.context);
+        return true;
+    }
     listeners->parked.fd = fd;
     listeners->parked.peer = *peer;
-    listeners->parked.origin = listener->origin;
+    listeners->parked.origin = origin;
     set_paused(listeners, verdict == NO_SLOT ? PAUSE_MAX_CONNECTIONS : PAUSE_DESCRIPTORS);
+    return false;
 }
 
 static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
@@ -94,11 +103,9 @@ static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
 {
     struct listener *listener = context;
     struct address peer = address_from(from, (socklen_t) length);
-    enum verdict verdict = admit(listener->all, fd, &peer, listener->origin);
 
     (void) acceptor;
-    if (verdict != ADMITTED)
-        park(listener, fd, &peer, verdict);
+    serve(listener->all, fd, &peer, listener->origin);
 }
 
 /* accept(2): what has befallen the connection, not the listening socket. */
@@ -124,39 +131,60 @@ static void on_accept_failed(struct evconnlistener *acceptor, void *context)
         set_paused(listener->all, PAUSE_DESCRIPTORS);
 }
 
-/* Serves the parked connection, if any; false: it still has to wait. */
-static bool unpark(struct listeners *listeners)
+/* Accepts all that is queued at LISTENER; false: still or again paused. */
+static bool accept_queued(struct listener *listener)
 {
-    int fd = listeners->parked.fd;
-    enum verdict verdict;
+    int queue = evconnlistener_get_fd(listener->acceptor);
 
-    if (fd < 0)
-        return true;
-    listeners->parked.fd = -1;
-    verdict = admit(listeners, fd, &listeners->parked.peer, listeners->parked.origin);
-    if (verdict == ADMITTED)
-        return true;
-    listeners->parked.fd = fd;
-    set_paused(listeners, verdict == NO_SLOT ? PAUSE_MAX_CONNECTIONS : PAUSE_DESCRIPTORS);
-    return false;
+    for (;;) {
+        struct sockaddr_storage from;
+        socklen_t length = sizeof(from);
+        int fd = accept4(queue, (struct sockaddr *) &from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd >= 0) {
+            struct address peer = address_from((struct sockaddr *) &from, length);
+
+            if (!serve(listener->all, fd, &peer, listener->origin))
+                return false;
+        } else if (errno == EAGAIN) {
+            return true;
+        } else if (!is_of_connection(errno)) {
+            set_paused(listener->all, PAUSE_DESCRIPTORS);
+            return false;
+        }
+    }
 }
 
+/* Serves whom we let wait: the parked connection, then the queues. False: somebody still waits. */
+static bool serve_waiting(struct listeners *listeners)
+{
+    struct address peer = listeners->parked.peer;
+    int fd = listeners->parked.fd;
+    struct listener *one;
+
+    listeners->parked.fd = -1;
+    if (fd >= 0 && !serve(listeners, fd, &peer, listeners->parked.origin))
+        return false;
+    LIST_FOREACH(one, &listeners->list, link)
+        if (!accept_queued(one))
+            return false;
+    return true;
+}
+
+/* The pause is over when nobody waits any more: until then every slot goes to who does. */
 static void on_retry(evutil_socket_t fd, short what, void *context)
 {
     struct listeners *listeners = context;
 
     (void) fd;
     (void) what;
-    if (!listeners->is_paused || !unpark(listeners))
+    if (!listeners->is_paused || !serve_waiting(listeners))
         return;
     event_del(listeners->retry);
     listeners->is_paused = false;
     limits_set_paused(listeners->limits, listeners->worker, 0);
     if (!listeners->is_draining)
         set_accepting(listeners, true);
-    /* Served, and out of the queue: more slots may be free for those behind us. */
-    if (limits_others_wait(listeners->limits, listeners->worker))
-        listeners->hooks.slot_free(listeners->hooks.context);
 }
 
 struct listeners *listeners_new(struct conn_set *set, struct limits *limits, unsigned worker,
@@ -265,26 +293,6 @@ void listeners_retry(struct listeners *listeners)
         event_active(listeners->retry, EV_TIMEOUT, 0);
 }
 
-/* Accepts all that is queued at LISTENER; false: paused before the end. */
-static bool accept_queued(struct listener *listener)
-{
-    while (!listener->all->is_paused) {
-        struct sockaddr_storage from;
-        socklen_t length = sizeof(from);
-        int fd = accept4(evconnlistener_get_fd(listener->acceptor), (struct sockaddr *) &from,
-                         &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-        if (fd >= 0)
-            on_accepted(listener->acceptor, fd, (struct sockaddr *) &from, (int) length,
-                        listener);
-        else if (errno == EAGAIN)
-            return true;
-        else
-            on_accept_failed(listener->acceptor, listener);
-    }
-    return false;
-}
-
 bool listeners_drain(struct listeners *listeners)
 {
     bool is_first = !listeners->is_draining, is_empty = true;
@@ -296,7 +304,7 @@ bool listeners_drain(struct listeners *listeners)
     LIST_FOREACH(one, &listeners->list, link) {
         if (is_first)
             tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
-        is_empty = accept_queued(one) && is_empty;
+        is_empty = is_empty && !listeners->is_paused && accept_queued(one);
     }
     if (is_first || !is_empty)
         return false;

@@ -231,16 +231,21 @@ void log_duration(struct log_line *line, const char *key, int64_t ms)
         append(line, " %s=%" PRId64 ".%03d", key, ms / 1000, (int) (ms % 1000));
 }
 
+static struct log_lost *lost_lines(void)
+{
+    return sink.lost != NULL ? sink.lost : &lost_here;
+}
+
 /* A terminal may take a part of a line: the next one then starts on a new line. */
 static bool write_line(const struct log_line *line)
 {
-    static _Atomic bool is_cut;
-    bool was_cut = atomic_exchange(&is_cut, false);
+    bool was_cut = atomic_exchange(&lost_lines()->is_cut, false);
     struct iovec parts[] = { { "\n", was_cut }, { (void *) line->text, line->length } };
     ssize_t whole = (ssize_t) line->length + was_cut;
     ssize_t sent = writev(sink.fd, parts, 2);
 
-    atomic_store(&is_cut, sent > 0 ? sent < whole : was_cut);
+    if (sent > 0 ? sent < whole : was_cut)
+        atomic_store(&lost_lines()->is_cut, true);
     return sent == whole;
 }
 
@@ -289,7 +294,7 @@ static void tell_lost(struct log_lost *lost)
 
 void log_end(struct log_line *line)
 {
-    struct log_lost *lost = sink.lost != NULL ? sink.lost : &lost_here;
+    struct log_lost *lost = lost_lines();
     int kept = errno;
 
     if (!line->wanted)

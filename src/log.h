@@ -18,10 +18,11 @@
 /* A line is at most this long: a pipe takes so much in one piece (PIPE_BUF). */
 #define LOG_LINE_MAX 4096
 
-/* Lines lost and told of; lies in shared memory so that workers and supervisor count together. */
+/* What was lost; lies in shared memory, so that workers and supervisor count together. */
 struct log_lost {
     _Atomic uint64_t lines;
     _Atomic uint64_t told;
+    _Atomic bool is_cut; /* of the last line, a terminal has taken only a part */
 };
 
 /* A line under construction; the fields are log's own. */

@@ -25,6 +25,14 @@ LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (?P<level>e
 PAIR = re.compile(r" ([a-z_-]+)=(\"(?:[^\"\\]|\\.)*\"|[^ ]+)")
 
 
+# A sanitizer is to leave a crash alone, and threads that a second signal cuts off.
+SANITIZERS = {
+    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0",
+    "UBSAN_OPTIONS": os.environ.get("UBSAN_OPTIONS", "") + ":handle_segv=0",
+    "TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":handle_segv=0:report_thread_leaks=0",
+}
+
+
 class Line:
     """One log line: .level, .event, and the values by key, unquoted."""
 
@@ -76,7 +84,7 @@ class Echod:
         self.process = subprocess.Popen([ECHOD] + arguments, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL,
                                         stderr=stderr or subprocess.PIPE, preexec_fn=limit,
-                                        env=dict(os.environ, **(environment or {})))
+                                        env={**os.environ, **SANITIZERS, **(environment or {})})
         self.pid = self.process.pid
         self.raw = []        # stderr, line by line
         self.parsed = []     # the same, as far as somebody asked

@@ -5,7 +5,17 @@ AM_TESTS_ENVIRONMENT = \
 	ECHOD='$(abs_top_builddir)/src/echod'; export ECHOD; \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
-scenarios = tests/floors.t
+scenarios = \
+	tests/descriptors.t \
+	tests/drain.t \
+	tests/exact.t \
+	tests/floors.t \
+	tests/idle.t \
+	tests/log.t \
+	tests/max_connections.t \
+	tests/memory.t \
+	tests/smoke.t \
+	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
 EXTRA_DIST += tests/harness.py
 

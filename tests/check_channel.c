@@ -1,0 +1,316 @@
+#include <errno.h>
+#include <event2/event.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "src/channel.h"
+#include "src/reactor.h"
+#include "tests/harness.h"
+#include "tests/inject.h"
+
+/* One end, and what came: frame number N has type N, and a payload that N decides. */
+struct end {
+    struct channel *channel;
+    uint32_t frames;
+    int ended, descriptors, last_fd;
+    uint32_t wanted;   /* frames: for has_all */
+    bool free_at_once; /* in the callback */
+};
+
+static struct event_base *base;
+
+static size_t length_of(uint32_t number)
+{
+    return number % 3 == 0 ? CHANNEL_PAYLOAD_MAX : number * 7 % 300;
+}
+
+static void fill(unsigned char *payload, uint32_t number)
+{
+    for (size_t i = 0; i < length_of(number); i++)
+        payload[i] = (unsigned char) (number + i * 13);
+}
+
+static void on_received(void *context, uint32_t type, const void *payload, size_t length, int fd)
+{
+    unsigned char wanted[CHANNEL_PAYLOAD_MAX];
+    struct end *end = context;
+
+    ck_assert_uint_eq(type, end->frames);
+    ck_assert_uint_eq(length, length_of(type));
+    fill(wanted, type);
+    ck_assert(memcmp(payload, wanted, length) == 0);
+    end->frames++;
+    if (fd >= 0) {
+        end->descriptors++;
+        if (end->last_fd >= 0)
+            close(end->last_fd);
+        end->last_fd = fd;
+    }
+    if (end->free_at_once) {
+        channel_free(end->channel);
+        end->channel = NULL;
+    }
+}
+
+static void on_ended(void *context)
+{
+    struct end *end = context;
+
+    end->ended++;
+    if (end->free_at_once) {
+        channel_free(end->channel);
+        end->channel = NULL;
+    }
+}
+
+static const struct channel_handler handler = { on_received, on_ended };
+
+static void make_channels(struct end *a, struct end *b)
+{
+    int fds[2];
+
+    base = reactor_new(NULL);
+    *a = *b = (struct end){ .last_fd = -1 };
+    ck_assert(channel_pair(fds));
+    a->channel = channel_new(base, fds[0], &handler, a);
+    b->channel = channel_new(base, fds[1], &handler, b);
+    ck_assert_ptr_nonnull(a->channel);
+    ck_assert_ptr_nonnull(b->channel);
+}
+
+static void free_channels(struct end *a, struct end *b)
+{
+    channel_free(a->channel);
+    channel_free(b->channel);
+    if (a->last_fd >= 0)
+        close(a->last_fd);
+    if (b->last_fd >= 0)
+        close(b->last_fd);
+    event_base_free(base);
+}
+
+static bool send_number(struct end *from, uint32_t number, int fd)
+{
+    unsigned char payload[CHANNEL_PAYLOAD_MAX];
+
+    fill(payload, number);
+    return channel_send(from->channel, number, payload, length_of(number), fd);
+}
+
+static bool has_all(void *context)
+{
+    struct end *end = context;
+
+    return end->frames >= end->wanted;
+}
+
+static bool has_ended(void *context)
+{
+    return ((struct end *) context)->ended > 0;
+}
+
+START_TEST(frames_arrive_whole_and_in_order)
+{
+    struct end a, b;
+
+    make_channels(&a, &b);
+    for (b.wanted = 1; b.wanted <= 20; b.wanted++) {
+        ck_assert(send_number(&a, b.wanted - 1, -1));
+        ck_assert(!channel_is_busy(a.channel));
+        ck_assert(loop_until(base, has_all, &b));
+    }
+    ck_assert_int_eq(b.descriptors, 0);
+    ck_assert(send_number(&b, 0, -1)); /* and back */
+    a.wanted = 1;
+    ck_assert(loop_until(base, has_all, &a));
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(a_slow_peer_gets_all_in_order)
+{
+    struct end a, b;
+    int before, fds[2];
+
+    make_channels(&a, &b);
+    before = open_descriptors();
+    ck_assert_int_eq(pipe(fds), 0);
+    b.wanted = 600;
+    for (uint32_t i = 0; i < b.wanted; i++)
+        ck_assert(send_number(&a, i, i % 10 == 9 ? fds[1] : -1));
+    ck_assert(channel_is_busy(a.channel));
+    close(fds[1]); /* queued frames hold copies of their own */
+    ck_assert(loop_until(base, has_all, &b));
+    ck_assert_uint_eq(b.frames, 600);
+    ck_assert_int_eq(b.descriptors, 60);
+    ck_assert(!channel_is_busy(a.channel));
+    send_text(b.last_fd, "through");
+    expect_text(fds[0], "through");
+    close(fds[0]);
+    close(b.last_fd);
+    b.last_fd = -1;
+    ck_assert_int_eq(open_descriptors(), before);
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(both_ways_at_once)
+{
+    struct end a, b;
+
+    make_channels(&a, &b);
+    a.wanted = b.wanted = 300;
+    for (uint32_t i = 0; i < 300; i++)
+        ck_assert(send_number(&a, i, -1) && send_number(&b, i, -1));
+    ck_assert(loop_until(base, has_all, &a));
+    ck_assert(loop_until(base, has_all, &b));
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(frames_before_the_end_still_arrive)
+{
+    struct end a, b;
+
+    make_channels(&a, &b);
+    for (uint32_t i = 0; i < 5; i++)
+        ck_assert(send_number(&a, i, -1));
+    channel_free(a.channel);
+    a.channel = NULL;
+    ck_assert(loop_until(base, has_ended, &b));
+    ck_assert_uint_eq(b.frames, 5);
+    loop_for(base, 20);
+    ck_assert_int_eq(b.ended, 1); /* told once */
+    ck_assert(!send_number(&b, 0, -1));
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(the_end_of_a_peer_that_was_slow)
+{
+    struct end a, b;
+    int before;
+
+    make_channels(&a, &b);
+    before = open_descriptors();
+    for (uint32_t i = 0; i < 300; i++)
+        ck_assert(send_number(&a, i, STDERR_FILENO));
+    ck_assert(channel_is_busy(a.channel));
+    channel_free(b.channel);
+    b.channel = NULL;
+    ck_assert(loop_until(base, has_ended, &a));
+    free_channels(&a, &b);
+    /* What was queued is released, its descriptors too; both ends and the base are gone. */
+    ck_assert_int_lt(open_descriptors(), before);
+}
+END_TEST
+
+START_TEST(the_handler_may_free_it)
+{
+    struct end a, b;
+
+    make_channels(&a, &b);
+    b.free_at_once = true;
+    b.wanted = 1;
+    for (uint32_t i = 0; i < 5; i++)
+        ck_assert(send_number(&a, i, -1));
+    ck_assert(loop_until(base, has_all, &b));
+    a.free_at_once = true;
+    ck_assert(loop_until(base, has_ended, &a));
+    ck_assert_uint_eq(b.frames, 1);
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(busy_moments_of_the_kernel_lose_nothing)
+{
+    static const int errors[] = { EAGAIN, ENOBUFS };
+
+    for (size_t k = 0; k < 2; k++) {
+        struct end a, b;
+
+        make_channels(&a, &b);
+        b.wanted = 60;
+        inject_fail_each(INJECT_WRITE, 2, errors[k]);
+        for (uint32_t i = 0; i < b.wanted; i++)
+            ck_assert(send_number(&a, i, i % 7 == 0 ? STDERR_FILENO : -1));
+        ck_assert(loop_until(base, has_all, &b));
+        ck_assert_int_eq(b.descriptors, 9);
+        ck_assert_uint_gt(inject_failures(INJECT_WRITE), 5);
+        inject_reset();
+        inject_fail_each(INJECT_READ, 2, k == 0 ? EAGAIN : EINTR);
+        b.frames = 0;
+        for (uint32_t i = 0; i < b.wanted; i++)
+            ck_assert(send_number(&a, i, -1));
+        ck_assert(loop_until(base, has_all, &b));
+        ck_assert_int_eq(b.ended, 0);
+        inject_reset();
+        free_channels(&a, &b);
+    }
+}
+END_TEST
+
+START_TEST(short_of_memory_it_says_so)
+{
+    struct end a, b;
+    uint32_t number = 0;
+    bool sent;
+
+    make_channels(&a, &b);
+    while (!channel_is_busy(a.channel))
+        ck_assert(send_number(&a, number++, -1));
+    inject_fail(INJECT_MEMORY, 1, 1, ENOMEM);
+    sent = send_number(&a, number, -1);
+    inject_reset();
+    ck_assert(!sent);
+    b.wanted = number;
+    ck_assert(loop_until(base, has_all, &b)); /* what was promised arrives */
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(a_channel_that_cannot_be_made_leaves_the_descriptor)
+{
+    unsigned nth = 0;
+    bool failed = true;
+
+    while (failed) {
+        struct end end = { .last_fd = -1 };
+        int fds[2];
+
+        base = reactor_new(NULL);
+        ck_assert(channel_pair(fds));
+        inject_fail(INJECT_MEMORY, ++nth, 1, ENOMEM);
+        end.channel = channel_new(base, fds[0], &handler, &end);
+        failed = inject_failures(INJECT_MEMORY) > 0;
+        inject_reset();
+        ck_assert_int_eq(end.channel == NULL, failed);
+        ck_assert(is_open(fds[0]));
+        if (failed)
+            close(fds[0]);
+        channel_free(end.channel);
+        close(fds[1]);
+        event_base_free(base);
+    }
+    ck_assert_uint_gt(nth, 3);
+    channel_free(NULL);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        frames_arrive_whole_and_in_order,
+        a_slow_peer_gets_all_in_order,
+        both_ways_at_once,
+        frames_before_the_end_still_arrive,
+        the_end_of_a_peer_that_was_slow,
+        the_handler_may_free_it,
+        busy_moments_of_the_kernel_lose_nothing,
+        short_of_memory_it_says_so,
+        a_channel_that_cannot_be_made_leaves_the_descriptor,
+    };
+
+    return HARNESS_RUN("channel", tests);
+}

@@ -1,0 +1,348 @@
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "src/options.h"
+#include "src/reactor.h"
+#include "tests/harness.h"
+
+enum { ARGUMENTS_MOST = 8 };
+
+/* Parses the words of LINE, separated by blanks, of which the parsed options keep pointers. */
+static enum options_result parse(struct options *options, const char *line)
+{
+    static char words[256];
+    char *argv[ARGUMENTS_MOST + 2] = { (char *) "echod" }, *rest = words;
+    int argc = 1;
+
+    snprintf(words, sizeof(words), "%s", line);
+    for (char *word; (word = strsep(&rest, " ")) != NULL;)
+        if (*word != '\0') {
+            ck_assert_int_le(argc, ARGUMENTS_MOST);
+            argv[argc++] = word;
+        }
+    return options_parse(options, argc, argv);
+}
+
+static void expect_good(struct options *options, const char *line)
+{
+    enum options_result result;
+    const char *text;
+
+    capture_begin(STDERR_FILENO);
+    result = parse(options, line);
+    text = capture_end();
+    ck_assert_msg(result == OPTIONS_SERVE, "%s: %s", line, text);
+    ck_assert_str_eq(text, "");
+}
+
+/* The line on stderr is as the interface says, and ends in QUOTED. */
+static void expect_wrong(const char *line, const char *what, const char *quoted)
+{
+    struct options options;
+    enum options_result result;
+    char wanted[300];
+
+    capture_begin(STDERR_FILENO);
+    result = parse(&options, line);
+    options_free(&options);
+    snprintf(wanted, sizeof(wanted), "echod: %s: %s\n", what, quoted);
+    ck_assert_str_eq(capture_end(), wanted);
+    ck_assert_msg(result == OPTIONS_WRONG, "%s was taken", line);
+}
+
+START_TEST(defaults)
+{
+    struct options options;
+
+    expect_good(&options, "");
+    ck_assert_uint_eq(options.workers, 1);
+    ck_assert_int_eq(options.model, SPAWN_PROCESS);
+    ck_assert_ptr_null(options.backend);
+    ck_assert_uint_eq(options.max_connections, 0);
+    ck_assert_uint_eq(options.idle_timeout, 0);
+    ck_assert_uint_eq(options.drain_timeout, 10000);
+    ck_assert_ptr_null(options.pid_file);
+    ck_assert(!options.to_syslog);
+    ck_assert_int_eq(options_log_threshold(&options), LOG_NOTICE);
+    ck_assert_uint_eq(options.endpoint_count, 1);
+    ck_assert_str_eq(options.endpoints[0].host, "localhost");
+    ck_assert_uint_eq(options.endpoints[0].port, 7777);
+    options_free(&options);
+}
+END_TEST
+
+START_TEST(numbers_and_names)
+{
+    struct options options;
+
+    expect_good(&options, "--workers=4 --model=thread --max-connections=1000000000");
+    ck_assert_uint_eq(options.workers, 4);
+    ck_assert_int_eq(options.model, SPAWN_THREAD);
+    ck_assert_uint_eq(options.max_connections, 1000000000);
+    options_free(&options);
+    expect_good(&options, "-w 1024 -m0 --model process");
+    ck_assert_uint_eq(options.workers, 1024);
+    ck_assert_int_eq(options.model, SPAWN_PROCESS);
+    ck_assert_uint_eq(options.max_connections, 0);
+    options_free(&options);
+    expect_good(&options, "--workers=auto --pid-file=/run/echod.pid --syslog");
+    ck_assert_uint_eq(options.workers, (uint64_t) sysconf(_SC_NPROCESSORS_ONLN));
+    ck_assert_str_eq(options.pid_file, "/run/echod.pid");
+    ck_assert(options.to_syslog);
+    options_free(&options);
+}
+END_TEST
+
+START_TEST(the_last_of_an_option_counts)
+{
+    struct options options;
+
+    expect_good(&options, "-w2 -w3 --drain-timeout=1 --drain-timeout=2");
+    ck_assert_uint_eq(options.workers, 3);
+    ck_assert_uint_eq(options.drain_timeout, 2000);
+    options_free(&options);
+}
+END_TEST
+
+START_TEST(every_backend_can_be_asked_for)
+{
+    for (const char **method = reactor_backends(); *method != NULL; method++) {
+        struct options options;
+        char line[64];
+
+        snprintf(line, sizeof(line), "--backend=%s", *method);
+        expect_good(&options, line);
+        ck_assert_str_eq(options.backend, *method);
+        options_free(&options);
+    }
+}
+END_TEST
+
+START_TEST(times)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } table[] = {
+        { "0", 0 },         { "0ms", 0 },           { "0.0h", 0 },
+        { "1", 1000 },      { "1s", 1000 },         { "1ms", 1 },
+        { "2m", 120000 },   { "3h", 10800000 },     { "1.5", 1500 },
+        { "1.5m", 90000 },  { "0.25s", 250 },       { "0.001", 1 },
+        { "0.5h", 1800000 }, { "250ms", 250 },      { "8784h", 31622400000 },
+        { "007", 7000 },    { "1.0000000000000000000000000001s", 1000 },
+    };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct options options;
+        char line[64];
+
+        snprintf(line, sizeof(line), "-i %s --drain-timeout=%s", table[i].text, table[i].text);
+        expect_good(&options, line);
+        ck_assert_msg(options.idle_timeout == table[i].ms, "%s", table[i].text);
+        ck_assert_uint_eq(options.drain_timeout, table[i].ms);
+        options_free(&options);
+    }
+}
+END_TEST
+
+START_TEST(malformed_times_are_refused)
+{
+    static const struct {
+        const char *text, *what;
+    } table[] = {
+        { "", "malformed time" },      { "s", "malformed time" },     { "-1", "malformed time" },
+        { "+1", "malformed time" },    { ".5", "malformed time" },    { "1.", "malformed time" },
+        { "1.s", "malformed time" },   { "1,5", "malformed time" },   { "1.5.5", "malformed time" },
+        { "1d", "malformed time" },    { "1S", "malformed time" },    { "1sec", "malformed time" },
+        { "1e3", "malformed time" },   { "0x10", "malformed time" },  { "inf", "malformed time" },
+        { "nan", "malformed time" },   { "10sx", "malformed time" },  { "1m30s", "malformed time" },
+        { "8785h", "time out of range" },
+        { "99999999999999999999s", "time out of range" },
+        { "18446744073709551616ms", "time out of range" },
+        { "5124095576030432h", "time out of range" }, /* would overflow to little */
+        { "0.0001ms", "time out of range" },          /* would be never */
+    };
+    static const char *const names[] = { "--idle-timeout", "--drain-timeout" };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        for (size_t k = 0; k < 2; k++) {
+            char line[80];
+
+            snprintf(line, sizeof(line), "%s=%s", names[k], table[i].text);
+            expect_wrong(line, table[i].what, line);
+        }
+}
+END_TEST
+
+START_TEST(malformed_values_are_quoted)
+{
+    static const struct {
+        const char *line, *what, *quoted; /* NULL: the line */
+    } table[] = {
+        { "--workers=0", "number out of range", NULL },
+        { "--workers=1025", "number out of range", NULL },
+        { "--workers=-1", "malformed number", NULL },
+        { "--workers=", "malformed number", NULL },
+        { "--workers=1.5", "malformed number", NULL },
+        { "--workers=AUTO", "malformed number", NULL },
+        { "--workers=0x2", "malformed number", NULL },
+        { "--workers=18446744073709551617", "number out of range", NULL },
+        { "-w two", "malformed number", "--workers=two" },
+        { "--max-connections=many", "malformed number", NULL },
+        { "--max-connections=-5", "malformed number", NULL },
+        { "-m 5k", "malformed number", "--max-connections=5k" },
+        { "--max-connections=1000000001", "number out of range", NULL },
+        { "--model=fiber", "unknown model", NULL },
+        { "--model=", "unknown model", NULL },
+        { "--backend=iocp", "unknown backend", NULL },
+        { "-b EPOLL", "unknown backend", "--backend=EPOLL" },
+        { "--pid-file=", "empty value", NULL },
+        { "--frobnicate", "unknown option", NULL },
+        { "--tls-cert=x.pem", "unknown option", NULL },
+        { "-x", "unknown option", "-x" },
+        { "-vx", "unknown option", "-x" },
+        { "--workers", "option needs a value", NULL },
+        { "-w", "option needs a value", "-w" },
+        { "--quiet=yes", "option takes no value", NULL },
+        { "-q -v", "contradictory options", "--quiet --verbose" },
+        { "-vv --quiet", "contradictory options", "--quiet --verbose" },
+        { "localhost", "missing port", NULL },
+        { "7777 tcp://localhost:x", "malformed port", "tcp://localhost:x" },
+        { "tcp://localhost:1?a=b", "unknown endpoint key", NULL },
+        { "chat+tcp://localhost:1", "unknown service", NULL },
+        { "udp://localhost:1", "unknown transport", NULL },
+        { "7777 -- --workers=2", "missing port", "--workers=2" },
+    };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        expect_wrong(table[i].line, table[i].what,
+                     table[i].quoted != NULL ? table[i].quoted : table[i].line);
+}
+END_TEST
+
+START_TEST(a_hostile_value_stays_one_line)
+{
+    char value[2000], *argv[] = { (char *) "echod", value, NULL };
+    struct options options;
+    const char *text;
+
+    memset(value, '\n', sizeof(value) - 1);
+    memcpy(value, "--workers=\x1b[2J", 14);
+    value[sizeof(value) - 1] = '\0';
+    capture_begin(STDERR_FILENO);
+    ck_assert_int_eq(options_parse(&options, 2, argv), OPTIONS_WRONG);
+    options_free(&options);
+    text = capture_end();
+    ck_assert_uint_eq(count_lines(text), 1);
+    ck_assert_ptr_null(strchr(text, '\x1b'));
+    ck_assert_ptr_nonnull(strstr(text, "--workers=\\x1b[2J\\n"));
+}
+END_TEST
+
+START_TEST(endpoints_keep_their_order_and_text)
+{
+    struct options options;
+
+    expect_good(&options, "7001 -w 2 tcp://[::1]:7002 :7003");
+    ck_assert_uint_eq(options.workers, 2);
+    ck_assert_uint_eq(options.endpoint_count, 3);
+    ck_assert_str_eq(options.endpoints[0].text, "7001");
+    ck_assert_str_eq(options.endpoints[1].text, "tcp://[::1]:7002");
+    ck_assert_str_eq(options.endpoints[2].text, ":7003");
+    ck_assert_str_eq(options.endpoints[1].host, "::1");
+    ck_assert_str_eq(options.endpoints[2].host, "*");
+    ck_assert_uint_eq(options.endpoints[2].port, 7003);
+    options_free(&options);
+}
+END_TEST
+
+START_TEST(verbosity)
+{
+    static const struct {
+        const char *line;
+        int threshold;
+    } table[] = {
+        { "", LOG_NOTICE },  { "-v", LOG_INFO },          { "-vv", LOG_DEBUG },
+        { "-vvv", LOG_DEBUG }, { "-v --verbose", LOG_DEBUG }, { "-q", LOG_ERR },
+        { "--quiet", LOG_ERR },
+    };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct options options;
+
+        expect_good(&options, table[i].line);
+        ck_assert_int_eq(options_log_threshold(&options), table[i].threshold);
+        options_free(&options);
+    }
+}
+END_TEST
+
+/* What is printed on stdout in answer to LINE. */
+static const char *answered(const char *line)
+{
+    enum options_result result;
+    struct options options;
+    const char *text;
+
+    capture_begin(STDOUT_FILENO);
+    result = parse(&options, line);
+    options_free(&options);
+    text = capture_end();
+    ck_assert_int_eq(result, OPTIONS_DONE);
+    return text;
+}
+
+START_TEST(help_has_every_option)
+{
+    static const char *const names[] = {
+        "-w, --workers=N|auto",   "--model=process|thread", "-b, --backend=NAME",
+        "--list-backends",        "-m, --max-connections=N", "-i, --idle-timeout=TIME",
+        "--drain-timeout=TIME",   "--pid-file=FILE",        "-v, --verbose",
+        "-q, --quiet",            "--syslog",               "--help",
+        "--version",              "tcp://localhost:7777",
+    };
+    const char *text = answered("--help");
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        ck_assert_msg(strstr(text, names[i]) != NULL, "no %s", names[i]);
+    ck_assert_int_eq(strncmp(text, "Usage: echod [OPTION...] [ENDPOINT...]\n", 39), 0);
+    for (; *text != '\0'; text = strchr(text, '\n') + 1)
+        ck_assert_msg(strcspn(text, "\n") <= 80, "%s", text);
+}
+END_TEST
+
+START_TEST(version_and_backends)
+{
+    char wanted[256] = "";
+
+    ck_assert_ptr_nonnull(strstr(answered("--version"), "echod " PACKAGE_VERSION "\n"));
+    for (const char **method = reactor_backends(); *method != NULL; method++) {
+        strcat(wanted, *method);
+        strcat(wanted, "\n");
+    }
+    ck_assert_str_eq(answered("--list-backends"), wanted);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        defaults,
+        numbers_and_names,
+        the_last_of_an_option_counts,
+        every_backend_can_be_asked_for,
+        times,
+        malformed_times_are_refused,
+        malformed_values_are_quoted,
+        a_hostile_value_stays_one_line,
+        endpoints_keep_their_order_and_text,
+        verbosity,
+        help_has_every_option,
+        version_and_backends,
+    };
+
+    return HARNESS_RUN("options", tests);
+}

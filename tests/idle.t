@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""--idle-timeout: who moves no byte for so long is closed; everybody else stays."""
+import os
+import random
+import socket
+import threading
+import time
+
+from harness import DEADLINE, Echod, echo, main, receive_all, scenario
+
+SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 0.4  # seconds: what a loaded machine adds
+TIMEOUT = 0.3
+OPTION = "--idle-timeout=300ms"
+
+
+def seconds_until_end(client, since):
+    assert receive_all(client) == b""
+    return time.monotonic() - since
+
+
+def stuff(client):
+    """Sends until nobody takes any more; returns how much that was."""
+    sent = 0
+    client.settimeout(0.15)
+    try:
+        while True:
+            sent += client.send(b"x" * 65536)
+    except socket.timeout:
+        client.settimeout(DEADLINE)
+        return sent
+
+
+@scenario
+def an_idle_client_is_closed_in_time(model):
+    """After 0.3 s, not before, with a FIN; the log says reason=idle."""
+    with Echod(OPTION, "-vv", "--model=" + model) as echod:
+        began = time.monotonic()
+        with echod.connect() as silent:
+            took = seconds_until_end(silent, began)
+        assert TIMEOUT - 0.01 < took < TIMEOUT + SLACK, "a silent one ended after %g s" % took
+        with echod.connect() as client:
+            time.sleep(0.2)
+            began = time.monotonic()
+            echo(client, b"hello")
+            took = seconds_until_end(client, began)
+        assert TIMEOUT - 0.01 < took < TIMEOUT + SLACK, "it ended after %g s" % took
+        assert echod.wait_line("closed", reason="idle", in_=0).level == "debug"
+        line = echod.wait_line("closed", reason="idle", in_=5, out=5)
+        assert 0.49 < float(line["duration"]) < 0.5 + SLACK, line
+        assert echod.stats()["closed_idle"] == 2
+
+
+@scenario
+def a_byte_now_and_then_keeps_it_open(model):
+    """A byte each 0.1 s for 1.5 s: never idle, whoever else is."""
+    with Echod(OPTION, "-v", "--workers=2", "--model=" + model) as echod:
+        clients = [echod.connect() for _ in range(5)]
+        idle = [echod.connect() for _ in range(20)]
+        for _ in range(15):
+            for client in clients:
+                echo(client, b"x")
+            time.sleep(0.1)
+        for client in idle:
+            assert receive_all(client) == b""
+        for client in clients:
+            echo(client, b"still here")
+            client.close()
+        for number in range(len(clients)):
+            assert echod.wait_line("closed", number + 1)["reason"] == "eof"
+
+
+@scenario
+def each_has_a_time_of_its_own(model):
+    """60 clients last moved a byte at times of their own: each is closed 0.3 s after its own."""
+    with Echod(OPTION, "--workers=2", "--model=" + model) as echod:
+        clients = [echod.connect() for _ in range(60)]
+        took = [None] * len(clients)
+
+        def use(number):
+            dice = random.Random(number)
+            for _ in range(dice.randrange(1, 8)):
+                last = time.monotonic()
+                echo(clients[number], b"x")
+                time.sleep(dice.uniform(0, 0.15))
+            took[number] = seconds_until_end(clients[number], last)
+
+        threads = [threading.Thread(target=use, args=(n,)) for n in range(len(clients))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert None not in took, "%d were not closed" % took.count(None)
+        assert TIMEOUT - 0.01 < min(took) and max(took) < TIMEOUT + SLACK, (min(took), max(took))
+
+
+@scenario
+def a_slow_reader_is_not_idle(model):
+    """It sends nothing and takes a little of what it is owed every 0.1 s: bytes move, so it gets
+    all of them, however much the kernels between us hold."""
+    with Echod(OPTION, "-v", "--model=" + model) as echod, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.settimeout(DEADLINE)
+        client.connect(echod.address())
+        sent = stuff(client)
+        got, until = 0, time.monotonic() + 2
+        while got < sent:
+            slow = time.monotonic() < until  # and then the rest, as fast as it goes
+            try:
+                piece = client.recv(65536 if slow else 1 << 20)
+            except ConnectionResetError:
+                piece = b""
+            assert piece, "cut after %d of %d bytes: %s" % (got, sent, echod.lines("closed"))
+            got += len(piece)
+            time.sleep(0.1 if slow else 0)
+
+
+@scenario
+def who_stops_reading_is_idle(model):
+    """Bytes are owed to it, and none moves any more: closed, and what it held is free."""
+    with Echod(OPTION, "-v", "--model=" + model) as echod, echod.connect() as client:
+        stuff(client)
+        began = time.monotonic()
+        line = echod.wait_line("closed", reason="idle")
+        # Up to twice: at the first look bytes may have moved since the last write.
+        assert time.monotonic() - began < 2 * TIMEOUT + SLACK, line
+        assert int(line["in"]) > int(line["out"]) > 0, line
+        assert echod.stats()["active"] == 0
+
+
+@scenario
+def who_half_closed_and_stops_reading_is_idle(model):
+    """The same after a FIN: what is owed waits for the reader, but not for longer than that."""
+    with Echod(OPTION, "-v", "--model=" + model) as echod, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(echod.address())
+        client.sendall(b"x" * 200000)
+        client.shutdown(socket.SHUT_WR)
+        echod.wait_line("closed", reason="idle", in_=200000)
+        assert echod.stats()["active"] == 0
+
+
+main()
