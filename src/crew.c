@@ -205,11 +205,12 @@ static void respawn_later(struct member *member)
 
 static void respawn(struct member *member)
 {
-    atomic_fetch_add(&member->crew->setup->stats->worker_restarts, 1);
-    if (start_member(member))
-        return;
-    log_failure(LOG_ERR, "worker-failed", "start", errno);
-    respawn_later(member);
+    if (start_member(member)) {
+        atomic_fetch_add(&member->crew->setup->stats->worker_restarts, 1);
+    } else {
+        log_failure(LOG_ERR, "worker-failed", "start", errno);
+        respawn_later(member);
+    }
 }
 
 static void on_respawn(evutil_socket_t fd, short what, void *context)

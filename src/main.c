@@ -1,9 +1,11 @@
 /* main: options, log, sockets, supervisor. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "echo.h"
 #include "log.h"
@@ -16,6 +18,18 @@
 static const struct service *const services[ENDPOINT_SERVICES] = {
     [ENDPOINT_ECHO] = &echo_service,
 };
+
+/* Started with stderr closed, a socket would get its number, and lines of the log. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
 
 /* A connection is a descriptor: have as many as we may, and the demultiplexer can watch. */
 static void raise_descriptor_limit(const char *backend)
@@ -69,6 +83,7 @@ int main(int argc, char **argv)
     struct options options;
     int status = 0;
 
+    fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
     signal(SIGHUP, SIG_IGN);  /* nothing to load anew */
     switch (options_parse(&options, argc, argv)) {
