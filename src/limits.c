@@ -72,10 +72,11 @@ static bool take_slot(struct limits *limits, unsigned worker, uint64_t mine)
 
 bool limits_take(struct limits *limits, unsigned worker)
 {
-    uint64_t ticket = atomic_load(&limits->shares[worker].ticket);
+    uint64_t ticket;
 
     if (limits->max_connections == 0)
         return true;
+    ticket = atomic_load(&limits->shares[worker].ticket);
     if (ticket != 0)
         return take_slot(limits, worker, ticket);
     if (take_slot(limits, worker, UINT64_MAX))
@@ -107,7 +108,7 @@ bool limits_is_waiting(struct limits *limits, unsigned worker)
 
 bool limits_others_wait(struct limits *limits, unsigned worker)
 {
-    return is_before(limits, worker, UINT64_MAX);
+    return limits->max_connections > 0 && is_before(limits, worker, UINT64_MAX);
 }
 
 void limits_worker_died(struct limits *limits, unsigned worker)
