@@ -94,12 +94,14 @@ static bool enqueue(struct channel *channel, uint32_t type, const void *payload,
         memcpy(frame->payload, payload, length);
     if (fd >= 0)
         frame->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if ((fd >= 0 && frame->fd < 0) || event_add(channel->writable, NULL) != 0) {
-        free(frame);
-        return false;
+    if ((fd < 0 || frame->fd >= 0) && event_add(channel->writable, NULL) == 0) {
+        STAILQ_INSERT_TAIL(&channel->waiting, frame, link);
+        return true;
     }
-    STAILQ_INSERT_TAIL(&channel->waiting, frame, link);
-    return true;
+    if (frame->fd >= 0)
+        close(frame->fd);
+    free(frame);
+    return false;
 }
 
 bool channel_send(struct channel *channel, uint32_t type, const void *payload, size_t length,

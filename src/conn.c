@@ -31,8 +31,8 @@ struct conn {
     bool peer_done;           /* the peer's FIN was read */
     uint64_t number;
     uint64_t received, sent; /* bytes: read from and given to the kernel */
-    int64_t opened_at, last_active;
-    int unacknowledged; /* bytes, when conn_has_moved last looked */
+    int64_t opened_at, received_at, last_active;
+    int unacknowledged; /* bytes, when a byte last moved that we know of */
     struct address peer;
 };
 
@@ -64,15 +64,6 @@ static void count_sent(struct conn *conn, size_t bytes)
     touch(conn);
 }
 
-/* The output changed; what left it was given to the kernel. */
-static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
-                      void *argument)
-{
-    (void) output;
-    if (info->n_deleted > 0)
-        count_sent(argument, info->n_deleted);
-}
-
 static struct evbuffer *output_of(const struct conn *conn)
 {
     return bufferevent_get_output(conn->bev);
@@ -88,10 +79,25 @@ static int fd_of(const struct conn *conn)
     return bufferevent_getfd(conn->bev);
 }
 
-/* Is anything on its way, in either direction, that we know of? */
+/* The output changed; what left it was given to the kernel. */
+static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
+                      void *argument)
+{
+    struct conn *conn = argument;
+
+    (void) output;
+    if (info->n_deleted > 0)
+        count_sent(conn, info->n_deleted);
+    conn->unacknowledged = tcp_unacknowledged(fd_of(conn));
+}
+
+/* Is anything on its way, in either direction, that we know of? Our own FIN does not count. */
 static bool is_moving(const struct conn *conn)
 {
-    return is_pending(conn) || tcp_unread(fd_of(conn)) > 0 || tcp_unacknowledged(fd_of(conn)) > 0;
+    int fin = conn->phase == PHASE_LINGERING ? 1 : 0;
+
+    return is_pending(conn) || tcp_unread(fd_of(conn)) > 0 ||
+           tcp_unacknowledged(fd_of(conn)) > fin;
 }
 
 /* Begins a line with who is at the other end, and where. */
@@ -213,6 +219,7 @@ static void on_readable(struct bufferevent *bev, void *argument)
     conn->received += bytes;
     stats_add(&conn->origin->stats->counter[STATS_received_bytes], bytes);
     touch(conn);
+    conn->received_at = conn->last_active;
     log_received(conn, input, bytes);
     if (conn->phase == PHASE_OPEN)
         conn->origin->service->received(conn, input);
@@ -282,7 +289,7 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
     conn->set = set;
     conn->origin = origin;
     conn->peer = *peer;
-    conn->opened_at = conn->last_active = clock_ms();
+    conn->opened_at = conn->received_at = conn->last_active = clock_ms();
     conn->number = atomic_fetch_add(&set->stats->connections, 1) + 1;
     TAILQ_INSERT_TAIL(&set->active, conn, link);
     stats_add(&origin->stats->counter[STATS_accepted], 1);
@@ -310,6 +317,8 @@ void conn_close(struct conn *conn, enum close_reason reason)
     TAILQ_REMOVE(conn->phase == PHASE_LINGERING ? &set->lingering : &set->active, conn, link);
     /* libevent frees later; the descriptor must be free now, for those who wait for one. */
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
+    if (is_pending(conn)) /* no FIN after a part: the peer would take that for all */
+        tcp_reset_on_close(fd);
     bufferevent_free(conn->bev);
     close(fd);
     free(conn);
@@ -352,22 +361,29 @@ bool conn_has_moved(struct conn *conn)
 
 /*
  * The peer's FIN was read: it is closed when the peer has acknowledged all, and nothing but the
- * idle timeout hurries it. Else the peer has LINGER_MS from its last byte to send its own.
+ * idle timeout hurries it; no event tells that it broke. Else the peer has LINGER_MS from its last
+ * byte to send its own FIN.
  */
 void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
 {
-    if (is_complete(conn) || (!conn->peer_done && now - conn->last_active >= LINGER_MS))
+    int error;
+
+    if (!conn->peer_done) {
+        if (now - conn->last_active >= LINGER_MS)
+            conn_close(conn, conn->reason);
+    } else if (is_complete(conn)) {
         conn_close(conn, conn->reason);
-    else if (tcp_is_closed(fd_of(conn)))
-        conn_close(conn, CLOSE_RESET);
-    else if (conn->peer_done && !conn_has_moved(conn) && idle_timeout > 0 &&
-             now - conn->last_active >= idle_timeout)
+    } else if (tcp_is_closed(fd_of(conn), &error)) {
+        conn_close(conn, error == 0 ? CLOSE_RESET : reason_of(error));
+    } else if (!conn_has_moved(conn) && idle_timeout > 0 &&
+               now - conn->last_active >= idle_timeout) {
         conn_close(conn, CLOSE_IDLE);
+    }
 }
 
 void conn_cut(struct conn *conn, int64_t now)
 {
-    bool is_sending = !conn->peer_done && now - conn->last_active < QUIET_MS;
+    bool is_sending = !conn->peer_done && now - conn->received_at < QUIET_MS;
 
     conn_close(conn, is_moving(conn) || is_sending ? CLOSE_FORCED : CLOSE_DRAIN);
 }

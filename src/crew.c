@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "defaults.h"
 #include "log.h"
+#include "reactor.h"
 
 #define CAUSE_MAX 80
 #define REAP_AGAIN_MS 10
@@ -194,13 +195,10 @@ static bool start_member(struct member *member)
 /* A short life, or none: the next one has to wait, for longer each time. */
 static void respawn_later(struct member *member)
 {
-    struct timeval delay;
-
     member->backoff = member->backoff == 0 ? RESPAWN_FIRST_MS : member->backoff * 2;
     if (member->backoff > RESPAWN_MOST_MS)
         member->backoff = RESPAWN_MOST_MS;
-    delay = clock_timeval(member->backoff);
-    event_add(member->respawn, &delay);
+    reactor_start_timer(member->respawn, member->backoff);
 }
 
 static void respawn(struct member *member)
@@ -228,7 +226,8 @@ static void replace_as_deputy(struct member *gone)
     for (unsigned i = 0; i < crew->count; i++)
         if (crew->members[i].deputy == gone)
             crew->members[i].deputy = NULL;
-    find_deputies(crew);
+    if (!crew->is_draining)
+        find_deputies(crew);
 }
 
 /* It does not run any more: what it held is free. */
@@ -257,7 +256,6 @@ static void on_died(struct member *member, const char *cause)
     } else {
         respawn_later(member);
     }
-    replace_as_deputy(member);
 }
 
 static bool is_anyone_left(const struct crew *crew)
@@ -286,12 +284,10 @@ void crew_reap(struct crew *crew)
             on_died(member, cause);
         else if (has_failed)
             log_member(member, LOG_ERR, "worker-died", cause);
+        replace_as_deputy(member);
     }
-    if (is_someone_leaving) {
-        struct timeval delay = clock_timeval(REAP_AGAIN_MS);
-
-        event_add(crew->reap_again, &delay);
-    }
+    if (is_someone_leaving)
+        reactor_start_timer(crew->reap_again, REAP_AGAIN_MS);
     if (crew->is_draining && !is_anyone_left(crew))
         crew->events.ended(crew->events.context);
 }
@@ -338,11 +334,9 @@ void crew_free(struct crew *crew)
         return;
     for (unsigned i = 0; i < crew->count; i++) {
         channel_free(crew->members[i].channel);
-        if (crew->members[i].respawn != NULL)
-            event_free(crew->members[i].respawn);
+        reactor_free_event(crew->members[i].respawn);
     }
-    if (crew->reap_again != NULL)
-        event_free(crew->reap_again);
+    reactor_free_event(crew->reap_again);
     free(crew);
 }
 

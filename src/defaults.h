@@ -18,10 +18,14 @@
 #define QUIET_ROUND_TRIPS 4
 /* After our FIN, how long a peer may stay silent before the connection is closed under it. */
 #define LINGER_MS 2000
-/* How often a draining worker looks again, and what a handshake under way gets to complete. */
+/* How often a draining worker looks again. */
 #define DRAIN_TICK_MS 20
-/* How often a connection that waits for its peer's last acknowledgement is looked at. */
+/* At shutdown, what handshakes under way get to complete: a round trip across an ocean. */
+#define HANDSHAKE_MS 250
+/* How soon a connection that waits for its peer's last acknowledgement is looked at... */
 #define LINGER_TICK_MS 25
+/* ... and how often one that waits for long: often enough for LINGER_MS. */
+#define LINGER_TICK_MOST_MS 200
 /* A worker that still lives so long after the drain's deadline is killed. */
 #define KILL_GRACE_MS 1000
 

@@ -10,7 +10,7 @@
 #include "clock.h"
 #include "defaults.h"
 #include "log.h"
-#include "service.h"
+#include "reactor.h"
 #include "tcp.h"
 
 /* One listening socket. */
@@ -29,7 +29,8 @@ struct listeners {
     unsigned worker;
     struct listener_hooks hooks;
     struct event *retry;
-    bool is_paused, is_draining;
+    uint32_t paused;       /* why: a bit, 1 << enum pause_reason; 0: it is not */
+    int64_t drain_began;   /* 0: not draining */
     /* Accepted, but not admitted yet; fd -1: none. */
     struct {
         int fd;
@@ -64,15 +65,16 @@ static void set_accepting(struct listeners *listeners, bool accepting)
 
 static void set_paused(struct listeners *listeners, enum pause_reason reason)
 {
-    int64_t retry = reason == PAUSE_DESCRIPTORS ? RETRY_DESCRIPTORS_MS : RETRY_SLOT_MS;
-    struct timeval delay = clock_timeval(retry);
+    uint32_t bit = 1u << reason;
 
-    event_add(listeners->retry, &delay);
-    limits_set_paused(listeners->limits, listeners->worker, 1u << reason);
-    if (listeners->is_paused)
+    reactor_start_timer(listeners->retry,
+                        reason == PAUSE_DESCRIPTORS ? RETRY_DESCRIPTORS_MS : RETRY_SLOT_MS);
+    if (listeners->paused == bit)
         return;
-    listeners->is_paused = true;
-    set_accepting(listeners, false);
+    if (listeners->paused == 0)
+        set_accepting(listeners, false);
+    listeners->paused = bit;
+    limits_set_paused(listeners->limits, listeners->worker, bit);
     atomic_fetch_add(&listeners->set->stats->paused[reason], 1);
     listeners->hooks.paused(listeners->hooks.context, reason);
 }
@@ -87,7 +89,7 @@ static bool serve(struct listeners *listeners, int fd, const struct address *pee
 
     if (verdict == ADMITTED) {
         /* It is out of the queue for slots: more may be free for those behind it. */
-        if (listeners->is_paused && limits_others_wait(listeners->limits, listeners->worker))
+        if (listeners->paused != 0 && limits_others_wait(listeners->limits, listeners->worker))
             listeners->hooks.slot_free(listeners->hooks.context);
         return true;
     }
@@ -178,12 +180,12 @@ static void on_retry(evutil_socket_t fd, short what, void *context)
 
     (void) fd;
     (void) what;
-    if (!listeners->is_paused || !serve_waiting(listeners))
+    if (listeners->paused == 0 || !serve_waiting(listeners))
         return;
     event_del(listeners->retry);
-    listeners->is_paused = false;
+    listeners->paused = 0;
     limits_set_paused(listeners->limits, listeners->worker, 0);
-    if (!listeners->is_draining)
+    if (listeners->drain_began == 0)
         set_accepting(listeners, true);
 }
 
@@ -225,15 +227,23 @@ static void close_all(struct listeners *listeners)
     }
 }
 
-void listeners_free(struct listeners *listeners)
+void listeners_close(struct listeners *listeners)
 {
     if (listeners == NULL)
         return;
     close_all(listeners);
     if (listeners->parked.fd >= 0)
         close(listeners->parked.fd);
+    listeners->parked.fd = -1;
     limits_leave_queue(listeners->limits, listeners->worker);
     limits_set_paused(listeners->limits, listeners->worker, 0);
+}
+
+void listeners_free(struct listeners *listeners)
+{
+    if (listeners == NULL)
+        return;
+    listeners_close(listeners);
     event_free(listeners->retry);
     free(listeners);
 }
@@ -257,7 +267,7 @@ bool listeners_add(struct listeners *listeners, int fd, const struct conn_origin
     listener->origin = origin;
     listener->group = group;
     LIST_INSERT_HEAD(&listeners->list, listener, link);
-    if (listeners->is_paused || evconnlistener_enable(listener->acceptor) == 0)
+    if (listeners->paused != 0 || evconnlistener_enable(listener->acceptor) == 0)
         return true;
     listener_free(listener);
     return false;
@@ -289,24 +299,25 @@ void listeners_conn_closed(struct listeners *listeners)
 void listeners_retry(struct listeners *listeners)
 {
     /* From the loop, not from here: this may be deep inside a connection's callback. */
-    if (listeners->is_paused)
+    if (listeners->paused != 0)
         event_active(listeners->retry, EV_TIMEOUT, 0);
 }
 
 bool listeners_drain(struct listeners *listeners)
 {
-    bool is_first = !listeners->is_draining, is_empty = true;
+    bool is_first = listeners->drain_began == 0, is_empty = true;
     struct listener *one;
 
-    listeners->is_draining = true;
-    if (is_first)
+    if (is_first) {
+        listeners->drain_began = clock_ms();
         set_accepting(listeners, false);
+    }
     LIST_FOREACH(one, &listeners->list, link) {
         if (is_first)
             tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
-        is_empty = is_empty && !listeners->is_paused && accept_queued(one);
+        is_empty = is_empty && listeners->paused == 0 && accept_queued(one);
     }
-    if (is_first || !is_empty)
+    if (!is_empty || clock_ms() - listeners->drain_began < HANDSHAKE_MS)
         return false;
     close_all(listeners);
     return true;

@@ -27,7 +27,8 @@ struct listener_hooks {
 struct listeners *listeners_new(struct conn_set *set, struct limits *limits, unsigned worker,
                                 const struct listener_hooks *hooks);
 
-/* Closes all of them, and the connection that waits, if any. */
+/* Closes all of them, and the connection that waits, if any; there may be none. */
+void listeners_close(struct listeners *listeners);
 void listeners_free(struct listeners *listeners);
 
 /*
@@ -47,8 +48,9 @@ void listeners_conn_closed(struct listeners *listeners);
 void listeners_retry(struct listeners *listeners);
 
 /*
- * Closes the listeners without a loss: accepts what the kernel has queued. To be called twice at
- * least, with time in between for handshakes under way, until it returns true: all are closed.
+ * Closes the listeners without a loss: accepts what the kernel has queued, for as long as
+ * handshakes under way may take. To be called every DRAIN_TICK_MS until it returns true: all are
+ * closed.
  */
 bool listeners_drain(struct listeners *listeners);
 

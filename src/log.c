@@ -240,9 +240,9 @@ static struct log_lost *lost_lines(void)
 static bool write_line(const struct log_line *line)
 {
     bool was_cut = atomic_exchange(&lost_lines()->is_cut, false);
-    struct iovec parts[] = { { "\n", was_cut }, { (void *) line->text, line->length } };
+    struct iovec parts[] = { { "\n", 1 }, { (void *) line->text, line->length } };
     ssize_t whole = (ssize_t) line->length + was_cut;
-    ssize_t sent = writev(sink.fd, parts, 2);
+    ssize_t sent = was_cut ? writev(sink.fd, parts, 2) : write(sink.fd, line->text, line->length);
 
     if (sent > 0 ? sent < whole : was_cut)
         atomic_store(&lost_lines()->is_cut, true);

@@ -61,6 +61,7 @@ static int serve(const struct options *options)
     struct sockets sockets;
     int status;
 
+    fill_standard_descriptors();
     raise_descriptor_limit(options->backend);
     if (!pidfile_open(&pidfile, options->pid_file)) {
         log_startup_error(strerror(errno), options->pid_file);
@@ -83,7 +84,6 @@ int main(int argc, char **argv)
     struct options options;
     int status = 0;
 
-    fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
     signal(SIGHUP, SIG_IGN);  /* nothing to load anew */
     switch (options_parse(&options, argc, argv)) {
@@ -91,7 +91,10 @@ int main(int argc, char **argv)
         status = serve(&options);
         break;
     case OPTIONS_DONE:
-        status = fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
+        if (fflush(stdout) != 0 || ferror(stdout)) {
+            log_startup_error(strerror(errno), "standard output");
+            status = 1;
+        }
         break;
     case OPTIONS_WRONG:
         status = 2;

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool pidfile_open(struct pidfile *file, const char *path)
@@ -18,13 +19,20 @@ bool pidfile_open(struct pidfile *file, const char *path)
     if (slash != NULL)
         snprintf(directory, sizeof(directory), "%.*s/", (int) (slash - path), path);
     file->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return file->directory >= 0;
+    if (file->directory >= 0 && *file->name != '\0' &&
+        faccessat(file->directory, ".", W_OK, AT_EACCESS) == 0)
+        return true;
+    if (*file->name == '\0')
+        errno = EISDIR;
+    pidfile_close(file);
+    return false;
 }
 
 bool pidfile_write(struct pidfile *file)
 {
     char draft[NAME_MAX + 1], text[16];
     int fd, error, length = snprintf(text, sizeof(text), "%d\n", (int) getpid());
+    struct stat status = { 0 };
     bool written;
 
     if (file->directory < 0)
@@ -35,9 +43,10 @@ bool pidfile_write(struct pidfile *file)
                 0644);
     if (fd < 0)
         return false;
-    written = write(fd, text, (size_t) length) == length;
+    written = write(fd, text, (size_t) length) == length && fstat(fd, &status) == 0;
     file->is_written = close(fd) == 0 && written &&
                        renameat(file->directory, draft, file->directory, file->name) == 0;
+    file->inode = status.st_ino;
     if (file->is_written)
         return true;
     error = errno;
@@ -48,9 +57,14 @@ bool pidfile_write(struct pidfile *file)
 
 void pidfile_close(struct pidfile *file)
 {
-    if (file->is_written)
+    struct stat status;
+    int error = errno;
+
+    if (file->is_written && fstatat(file->directory, file->name, &status, 0) == 0 &&
+        status.st_ino == file->inode) /* or else it has become another one's */
         unlinkat(file->directory, file->name, 0);
     if (file->directory >= 0)
         close(file->directory);
+    errno = error;
     *file = (struct pidfile){ .directory = -1 };
 }

@@ -47,3 +47,16 @@ unsigned reactor_descriptor_limit(const char *backend)
     /* A hardened C library ends the process at the first larger descriptor in an fd_set. */
     return backend != NULL && strcmp(backend, "select") == 0 ? FD_SETSIZE : 0;
 }
+
+void reactor_start_timer(struct event *timer, int64_t ms)
+{
+    struct timeval delay = { .tv_sec = (time_t) (ms / 1000), .tv_usec = (int) (ms % 1000) * 1000 };
+
+    event_add(timer, &delay);
+}
+
+void reactor_free_event(struct event *event)
+{
+    if (event != NULL)
+        event_free(event);
+}

@@ -3,7 +3,9 @@
 #define ECHOD_REACTOR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
+struct event;
 struct event_base;
 
 /*
@@ -21,5 +23,11 @@ bool reactor_has_backend(const char *name);
 
 /* Descriptors that BACKEND can watch; 0: as many as the system gives. */
 unsigned reactor_descriptor_limit(const char *backend);
+
+/* TIMER, made by event_new without a descriptor, fires in so many milliseconds; once. */
+void reactor_start_timer(struct event *timer, int64_t ms);
+
+/* event_free, for NULL too. */
+void reactor_free_event(struct event *event);
 
 #endif

@@ -47,9 +47,9 @@ static uint64_t read_counter(_Atomic uint64_t *counter)
 }
 
 /* A connection is counted as accepted first, so closed is read first: active is never negative. */
-static uint64_t add_block(struct stats_sum *sum, struct stats_block *block)
+static void add_block(struct stats_sum *sum, struct stats_block *block)
 {
-    uint64_t closed = 0, active;
+    uint64_t closed = 0;
 
     for (int i = 0; i < CLOSE_REASONS; i++) {
         uint64_t count = atomic_load_explicit(&block->closed[i], memory_order_acquire);
@@ -57,20 +57,9 @@ static uint64_t add_block(struct stats_sum *sum, struct stats_block *block)
         sum->closed[i] += count;
         closed += count;
     }
-    active = read_counter(&block->counter[STATS_accepted]) - closed;
-    sum->active += active;
+    sum->active += read_counter(&block->counter[STATS_accepted]) - closed;
     for (int i = 0; i < STATS_COUNTER_COUNT; i++)
         sum->counter[i] += read_counter(&block->counter[i]);
-    return active;
-}
-
-struct stats_sum stats_sum_worker(struct stats *stats, unsigned worker)
-{
-    struct stats_sum sum = { 0 };
-
-    for (unsigned i = 0; i < stats->endpoints; i++)
-        add_block(&sum, stats_block(stats, worker, i));
-    return sum;
 }
 
 struct stats_sum stats_sum_all(struct stats *stats)
@@ -82,16 +71,15 @@ struct stats_sum stats_sum_all(struct stats *stats)
     return sum;
 }
 
-uint64_t stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason)
+void stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason)
 {
-    struct stats_sum sum = { 0 };
-
     for (unsigned i = 0; i < stats->endpoints; i++) {
         struct stats_block *block = stats_block(stats, worker, i);
+        struct stats_sum sum = { 0 };
 
-        stats_add(&block->closed[reason], add_block(&sum, block));
+        add_block(&sum, block);
+        stats_add(&block->closed[reason], sum.active);
     }
-    return sum.active;
 }
 
 const char *close_reason_name(enum close_reason reason)

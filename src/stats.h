@@ -76,11 +76,10 @@ static inline void stats_add(_Atomic uint64_t *counter, uint64_t amount)
                           memory_order_release);
 }
 
-struct stats_sum stats_sum_worker(struct stats *stats, unsigned worker);
 struct stats_sum stats_sum_all(struct stats *stats);
 
-/* WORKER is dead: what it held open is counted as closed for REASON. Returns how many. */
-uint64_t stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason);
+/* WORKER is dead: what it held open is counted as closed for REASON. */
+void stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason);
 
 const char *close_reason_name(enum close_reason reason);
 const char *pause_reason_name(enum pause_reason reason);

@@ -4,6 +4,7 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -65,7 +66,6 @@ static void tell_pauses(struct supervisor *supervisor)
 {
     uint32_t now = limits_paused(supervisor->setup.limits) | supervisor->pauses_seen;
     uint32_t changed = now ^ supervisor->pauses_told;
-    struct timeval delay = clock_timeval(PAUSE_LOG_MS);
 
     for (int reason = 0; reason < PAUSE_REASONS; reason++) {
         bool paused = now & 1u << reason;
@@ -80,7 +80,7 @@ static void tell_pauses(struct supervisor *supervisor)
     supervisor->pauses_told = now;
     supervisor->pauses_seen = 0;
     if (now != 0 || changed != 0)
-        event_add(supervisor->pause_timer, &delay);
+        reactor_start_timer(supervisor->pause_timer, PAUSE_LOG_MS);
 }
 
 static void on_pause_timer(evutil_socket_t fd, short what, void *context)
@@ -100,7 +100,7 @@ static void on_paused(void *context, enum pause_reason reason)
         tell_pauses(supervisor);
 }
 
-/* Connections that were closed for any reason since the drain began; *FORCED: those cut. */
+/* Connections that ended since the drain began; *FORCED: those cut, also by a worker's death. */
 static uint64_t drained_since(struct supervisor *supervisor, uint64_t *forced)
 {
     struct stats_sum now = stats_sum_all(supervisor->setup.stats);
@@ -109,7 +109,8 @@ static uint64_t drained_since(struct supervisor *supervisor, uint64_t *forced)
 
     for (int i = 0; i < CLOSE_REASONS; i++)
         closed += now.closed[i] - before->closed[i];
-    *forced = now.closed[CLOSE_FORCED] - before->closed[CLOSE_FORCED];
+    *forced = now.closed[CLOSE_FORCED] - before->closed[CLOSE_FORCED] +
+              now.closed[CLOSE_CRASH] - before->closed[CLOSE_CRASH];
     return closed - *forced;
 }
 
@@ -141,7 +142,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
 static void start_drain(struct supervisor *supervisor, const char *signal_name)
 {
     int64_t timeout = (int64_t) supervisor->setup.options->drain_timeout + KILL_GRACE_MS;
-    struct timeval delay = clock_timeval(timeout);
     struct log_line line;
 
     supervisor->drain_began = clock_ms();
@@ -150,7 +150,7 @@ static void start_drain(struct supervisor *supervisor, const char *signal_name)
     log_text(&line, "signal", signal_name);
     log_number(&line, "connections", supervisor->before_drain.active);
     log_end(&line);
-    event_add(supervisor->deadline, &delay);
+    reactor_start_timer(supervisor->deadline, timeout);
     sockets_close(supervisor->sockets);
     crew_drain(supervisor->crew);
 }
@@ -226,18 +226,12 @@ static bool init(struct supervisor *supervisor)
            supervisor->deadline != NULL && watch_signals(supervisor);
 }
 
-static void free_event(struct event *event)
-{
-    if (event != NULL)
-        event_free(event);
-}
-
 static void release(struct supervisor *supervisor)
 {
-    free_event(supervisor->pause_timer);
-    free_event(supervisor->deadline);
+    reactor_free_event(supervisor->pause_timer);
+    reactor_free_event(supervisor->deadline);
     for (int i = 0; i < SIGNALS; i++)
-        free_event(supervisor->signals[i]);
+        reactor_free_event(supervisor->signals[i]);
     crew_free(supervisor->crew);
     log_count_lost_in(NULL);
     limits_free(supervisor->setup.limits);
@@ -265,7 +259,7 @@ int supervisor_run(const struct options *options, struct sockets *sockets,
             _exit(supervisor.status);
         }
     } else {
-        log_failure(LOG_ERR, "supervisor-failed", "start", errno);
+        log_startup_error("cannot start", strerror(errno));
     }
     release(&supervisor);
     return supervisor.status;

@@ -51,9 +51,22 @@ uint32_t tcp_round_trip_us(int fd)
     return info_of(fd).tcpi_rtt;
 }
 
-bool tcp_is_closed(int fd)
+bool tcp_is_closed(int fd, int *error)
 {
-    return info_of(fd).tcpi_state == TCP_CLOSE;
+    socklen_t length = sizeof(*error);
+
+    *error = 0;
+    if (info_of(fd).tcpi_state != TCP_CLOSE)
+        return false;
+    (void) getsockopt(fd, SOL_SOCKET, SO_ERROR, error, &length);
+    return true;
+}
+
+void tcp_reset_on_close(int fd)
+{
+    const struct linger none = { .l_onoff = 1, .l_linger = 0 };
+
+    (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 
 void tcp_stop_queueing(int fd)

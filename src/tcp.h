@@ -20,8 +20,11 @@ int tcp_unacknowledged(int fd);
 /* The measured round trip of FD, in microseconds; 0: unknown. */
 uint32_t tcp_round_trip_us(int fd);
 
-/* Is the connection of FD over, for both sides? */
-bool tcp_is_closed(int fd);
+/* Is the connection of FD over, for both sides? Then *ERROR is why, or 0: errno's numbers. */
+bool tcp_is_closed(int fd, int *error);
+
+/* close(FD) is to send RST, and to throw away what is unsent. */
+void tcp_reset_on_close(int fd);
 
 /*
  * Lets no new connection into the queue of the listening socket FD, while handshakes that are

@@ -21,20 +21,14 @@ struct worker {
     struct channel *channel;
     struct conn_set conns;
     struct conn_origin *origins; /* by index in the list of sockets */
-    struct listeners *listeners; /* NULL: closed, by the drain */
+    struct listeners *listeners;
     struct event *idle;          /* looks at the connection that was active longest ago */
-    struct event *linger;        /* looks at those that linger */
+    struct event *linger;        /* looks at those that linger... */
+    int64_t linger_tick;         /* ... in so many ms */
     struct event *drain;         /* ticks while we drain */
     int64_t deadline;            /* of the drain; 0: not draining */
     int status;
 };
-
-static void start_timer(struct event *timer, int64_t ms)
-{
-    struct timeval delay = clock_timeval(ms);
-
-    event_add(timer, &delay);
-}
 
 static void tell(struct worker *worker, enum worker_frame frame)
 {
@@ -62,16 +56,15 @@ static void on_conn_closed(void *context)
 {
     struct worker *worker = context;
 
-    if (worker->listeners != NULL)
-        listeners_conn_closed(worker->listeners);
+    listeners_conn_closed(worker->listeners);
 }
 
 static void on_conn_lingers(void *context)
 {
     struct worker *worker = context;
 
-    if (!event_pending(worker->linger, EV_TIMEOUT, NULL))
-        start_timer(worker->linger, LINGER_TICK_MS);
+    worker->linger_tick = LINGER_TICK_MS;
+    reactor_start_timer(worker->linger, worker->linger_tick);
 }
 
 /* The queue is in order of last activity: whoever is idle too long stands in front. */
@@ -92,7 +85,7 @@ static void on_idle(evutil_socket_t fd, short what, void *context)
             conn_close(conn, CLOSE_IDLE);
         next = timeout;
     }
-    start_timer(worker->idle, next);
+    reactor_start_timer(worker->idle, next);
 }
 
 static void on_linger(evutil_socket_t fd, short what, void *context)
@@ -107,16 +100,18 @@ static void on_linger(evutil_socket_t fd, short what, void *context)
         next = conn_next(conn);
         conn_linger(conn, now, (int64_t) worker->setup->options->idle_timeout);
     }
+    /* Most are gone at the first look; those that take their time are looked at less often. */
+    if (worker->linger_tick < LINGER_TICK_MOST_MS && worker->deadline == 0)
+        worker->linger_tick *= 2;
     if (!TAILQ_EMPTY(&worker->conns.lingering))
-        on_conn_lingers(worker);
+        reactor_start_timer(worker->linger, worker->linger_tick);
 }
 
 static void cut_all(struct worker *worker, int64_t now)
 {
     struct conn *conn;
 
-    listeners_free(worker->listeners);
-    worker->listeners = NULL;
+    listeners_close(worker->listeners);
     while ((conn = TAILQ_FIRST(&worker->conns.active)) != NULL)
         conn_cut(conn, now);
     while ((conn = TAILQ_FIRST(&worker->conns.lingering)) != NULL)
@@ -139,27 +134,27 @@ static void on_drain(evutil_socket_t fd, short what, void *context)
 {
     struct worker *worker = context;
     int64_t now = clock_ms();
+    bool is_closed = listeners_drain(worker->listeners);
 
     (void) fd;
     (void) what;
-    if (worker->listeners != NULL && listeners_drain(worker->listeners)) {
-        listeners_free(worker->listeners);
-        worker->listeners = NULL;
-    }
     finish_quiet(worker, now);
-    if (now >= worker->deadline)
+    if (now >= worker->deadline) {
         cut_all(worker, now);
-    if (worker->listeners == NULL && TAILQ_EMPTY(&worker->conns.active) &&
+        is_closed = true;
+    }
+    if (is_closed && TAILQ_EMPTY(&worker->conns.active) &&
         TAILQ_EMPTY(&worker->conns.lingering))
         event_base_loopbreak(worker->base);
     else
-        start_timer(worker->drain, DRAIN_TICK_MS);
+        reactor_start_timer(worker->drain, DRAIN_TICK_MS);
 }
 
 static void start_drain(struct worker *worker)
 {
     if (worker->deadline != 0)
         return;
+    worker->linger_tick = LINGER_TICK_MS;
     worker->deadline = clock_ms() + (int64_t) worker->setup->options->drain_timeout;
     on_drain(-1, EV_TIMEOUT, worker);
 }
@@ -177,8 +172,9 @@ static void listen_at(struct worker *worker, const void *payload, int fd)
     struct worker_listen listen;
 
     memcpy(&listen, payload, sizeof(listen));
-    if (fd >= 0 && worker->listeners != NULL &&
-        listeners_add(worker->listeners, fd, &worker->origins[listen.address], listen.owner))
+    if (fd < 0)
+        errno = EMFILE; /* it was sent, and found no room here */
+    else if (listeners_add(worker->listeners, fd, &worker->origins[listen.address], listen.owner))
         return;
     if (listen.owner == worker->number)
         stop(worker, "listen");
@@ -189,8 +185,7 @@ static void release(struct worker *worker, const void *payload)
     uint32_t owner;
 
     memcpy(&owner, payload, sizeof(owner));
-    if (worker->listeners != NULL)
-        listeners_remove(worker->listeners, owner);
+    listeners_remove(worker->listeners, owner);
 }
 
 static void on_frame(void *context, uint32_t type, const void *payload, size_t length, int fd)
@@ -212,8 +207,7 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         start_drain(worker);
         break;
     case FRAME_SLOT:
-        if (worker->listeners != NULL)
-            listeners_retry(worker->listeners);
+        listeners_retry(worker->listeners);
         break;
     case FRAME_PAUSED: /* never sent to a worker */
         break;
@@ -250,7 +244,7 @@ static bool make_timers(struct worker *worker)
     if (worker->idle == NULL || worker->linger == NULL || worker->drain == NULL)
         return false;
     if (worker->setup->options->idle_timeout > 0)
-        start_timer(worker->idle, (int64_t) worker->setup->options->idle_timeout);
+        reactor_start_timer(worker->idle, (int64_t) worker->setup->options->idle_timeout);
     return true;
 }
 
@@ -278,18 +272,13 @@ static bool worker_init(struct worker *worker, int fd)
     return worker->listeners != NULL && make_origins(worker) && make_timers(worker);
 }
 
-static void free_timer(struct event *timer)
-{
-    if (timer != NULL)
-        event_free(timer);
-}
-
 static void worker_release(struct worker *worker)
 {
     cut_all(worker, clock_ms());
-    free_timer(worker->idle);
-    free_timer(worker->linger);
-    free_timer(worker->drain);
+    listeners_free(worker->listeners);
+    reactor_free_event(worker->idle);
+    reactor_free_event(worker->linger);
+    reactor_free_event(worker->drain);
     channel_free(worker->channel);
     free(worker->origins);
     if (worker->base != NULL)

@@ -55,9 +55,11 @@ static bool is_acknowledged(void *context)
     return tcp_unacknowledged(*(int *) context) == 0;
 }
 
+static int why; /* of the last is_closed */
+
 static bool is_closed(void *context)
 {
-    return tcp_is_closed(*(int *) context);
+    return tcp_is_closed(*(int *) context, &why);
 }
 
 START_TEST(bytes_under_way_are_counted)
@@ -68,12 +70,25 @@ START_TEST(bytes_under_way_are_counted)
     send_text(pair.client, "hello");
     ck_assert(wait_until(has_unread, &pair.server));
     ck_assert(wait_until(is_acknowledged, &pair.client));
-    ck_assert(!tcp_is_closed(pair.server));
+    ck_assert(!is_closed(&pair.server));
     ck_assert_uint_gt(tcp_round_trip_us(pair.server), 0);
     shutdown(pair.client, SHUT_WR); /* half closed is not closed */
-    ck_assert(!tcp_is_closed(pair.server));
+    ck_assert(!is_closed(&pair.server));
     close(pair.server); /* with bytes unread: a reset */
     ck_assert(wait_until(is_closed, &pair.client));
+    ck_assert_int_eq(why, ECONNRESET);
+    close(pair.client);
+}
+END_TEST
+
+START_TEST(a_close_that_resets)
+{
+    struct pair pair = make_pair(0);
+
+    tcp_reset_on_close(pair.server);
+    close(pair.server);
+    ck_assert(wait_until(is_closed, &pair.client));
+    ck_assert_int_eq(why, ECONNRESET);
     close(pair.client);
 }
 END_TEST
@@ -158,6 +173,7 @@ int main(void)
     const TTest *const tests[] = {
         accepted_sockets_inherit_what_was_set,
         bytes_under_way_are_counted,
+        a_close_that_resets,
         what_the_peer_does_not_take_is_unacknowledged,
         a_descriptor_that_is_no_socket,
         who_is_queued_is_served_and_who_comes_late_is_refused,

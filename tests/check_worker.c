@@ -185,7 +185,7 @@ START_TEST(it_listens_says_so_serves_and_drains)
     start_and_listen();
     client = connect_to(here.port);
     expect_echo(client);
-    ck_assert_uint_eq(stats_sum_worker(here.setup.stats, US).active, 1);
+    ck_assert_uint_eq(stats_sum_all(here.setup.stats).active, 1);
     ck_assert_uint_eq(stats_block(here.setup.stats, US, 0)->counter[STATS_accepted], 1);
     tell_drain();
     ck_assert(reads_eof(client)); /* our FIN, and no reset */
@@ -359,7 +359,7 @@ START_TEST(a_deputys_sockets_are_released)
     late = connect_to(port); /* is queued for its owner */
     ck_assert_int_ge(late, 0);
     expect_echo(client); /* who was accepted stays */
-    ck_assert_uint_eq(stats_sum_worker(here.setup.stats, US).counter[STATS_accepted], 1);
+    ck_assert_uint_eq(stats_sum_all(here.setup.stats).counter[STATS_accepted], 1);
     close(late);
     close(client);
     close(theirs);
