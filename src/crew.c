@@ -276,7 +276,8 @@ void crew_reap(struct crew *crew)
         bool has_failed;
 
         if (!spawn_has_ended(&member->spawned, cause, sizeof(cause), &has_failed)) {
-            is_someone_leaving = is_someone_leaving || (member->spawned.running && member->has_left);
+            if (member->spawned.running && member->has_left)
+                is_someone_leaving = true;
             continue;
         }
         clean_up(member, CLOSE_CRASH);

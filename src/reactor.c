@@ -50,7 +50,8 @@ unsigned reactor_descriptor_limit(const char *backend)
 
 void reactor_start_timer(struct event *timer, int64_t ms)
 {
-    struct timeval delay = { .tv_sec = (time_t) (ms / 1000), .tv_usec = (int) (ms % 1000) * 1000 };
+    struct timeval delay = { .tv_sec = (time_t) (ms / 1000),
+                             .tv_usec = (suseconds_t) (ms % 1000 * 1000) };
 
     event_add(timer, &delay);
 }

@@ -62,7 +62,11 @@ static void on_conn_closed(void *context)
 static void on_conn_lingers(void *context)
 {
     struct worker *worker = context;
+    bool is_due = event_pending(worker->linger, EV_TIMEOUT, NULL) &&
+                  worker->linger_tick <= LINGER_TICK_MS;
 
+    if (is_due) /* starting it again each time would put it off for ever */
+        return;
     worker->linger_tick = LINGER_TICK_MS;
     reactor_start_timer(worker->linger, worker->linger_tick);
 }
