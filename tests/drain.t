@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Shutdown: what is under way comes back whole, what hangs is cut in time, nothing is left."""
+import contextlib
 import os
+import select
 import signal
 import socket
 import tempfile
@@ -38,6 +40,51 @@ def stuff(client):
             client.sendall(b"x" * 65536)
     except socket.timeout:
         client.settimeout(DEADLINE)
+
+
+def connect_slow_reader(echod):
+    """A client for whom the kernels hold next to nothing; it sends small segments, each at once."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.settimeout(DEADLINE)
+    client.connect(echod.address())
+    return client
+
+
+def stuff_until_it_is_held(echod, client):
+    """Sends until the daemon itself holds bytes for CLIENT, its only one, and has none left to
+    read, which alone would make the kernel reset; returns how many were sent."""
+    sent = 0
+    while True:
+        client.sendall(b"x" * 1000)
+        sent += 1000
+        wait_until(lambda: echod.stats()["received_bytes"] == sent, "%d bytes to be read" % sent)
+        if all(echod.stats()["sent_bytes"] < sent for _ in range(10)):  # and not just not yet
+            return sent
+
+
+@contextlib.contextmanager
+def streaming(clients):
+    """CLIENTS send and receive all the time, each until it is cut."""
+    stopped = threading.Event()
+
+    def stream(client):
+        try:
+            while not stopped.is_set():
+                echo(client, b"and on")
+                time.sleep(0.02)
+        except (AssertionError, OSError):
+            pass
+
+    threads = [threading.Thread(target=stream, args=(c,), daemon=True) for c in clients]
+    for thread in threads:
+        thread.start()
+    yield
+    stopped.set()
+    for thread in threads:
+        thread.join(DEADLINE)
 
 
 @scenario
@@ -144,19 +191,95 @@ def what_hangs_is_cut_at_the_deadline(model):
         clients = [echod.connect() for _ in range(4)]
         for client in clients[:3]:
             stuff(client)
-
-        def send_for_ever():
-            try:
-                while True:
-                    echo(clients[3], b"and on")
-                    time.sleep(0.02)
-            except (AssertionError, OSError):
-                pass
-
-        threading.Thread(target=send_for_ever, daemon=True).start()
-        status, took = take(echod)
+        with streaming(clients[3:]):
+            status, took = take(echod)
         assert status == 0 and 1.2 <= took < 1.5 + SLACK, (status, took)
         assert echod.lines("drained", drained=0, forced=4), echod.raw
+
+
+@scenario
+def who_is_idle_is_not_cut_by_a_short_deadline(model):
+    """Nothing was under way: with no time to wait for its FIN it has drained all the same, also
+    when it never sent a byte."""
+    for timeout in "0", "100ms":
+        with Echod("--drain-timeout=" + timeout, "--model=" + model) as echod, \
+                echod.connect() as client, echod.connect() as silent:
+            echo(client, b"hello")
+            wait_until(lambda: echod.stats()["active"] == 2, "both to be accepted")
+            time.sleep(0.5)  # idle means for 250 ms
+            status, took = take(echod)
+            assert status == 0 and took < 0.5 + SLACK, (status, took)
+            assert receive_all(client) == receive_all(silent) == b""
+            assert echod.lines("drained", drained=2, forced=0), echod.raw
+
+
+@scenario
+def who_is_cut_short_sees_no_clean_end(model):
+    """A slow reader is cut while the daemon holds bytes for it: it gets a part and then
+    ECONNRESET, for a FIN would tell it that this was all."""
+    with Echod("--drain-timeout=500ms", "--model=" + model) as echod, \
+            connect_slow_reader(echod) as client:
+        sent = stuff_until_it_is_held(echod, client)
+        assert take(echod)[0] == 0
+        assert echod.lines("drained", drained=0, forced=1), echod.raw
+        got = 0
+        try:
+            while True:
+                piece = client.recv(1 << 20)
+                assert piece, "a clean end after %d of %d bytes" % (got, sent)
+                got += len(piece)
+        except ConnectionResetError:
+            assert got < sent, (got, sent)
+
+
+@scenario
+def streams_of_a_worker_that_crashes_are_forced():
+    """It dies of SEGV while it drains five streams: they count as cut, and the exit is still 0."""
+    with Echod("--workers=1") as echod:
+        clients = [echod.connect() for _ in range(5)]
+        for client in clients:
+            echo(client, b"hello")
+        with streaming(clients):
+            worker, = echod.workers()
+            echod.signal(signal.SIGTERM)
+            echod.wait_line("draining", connections=5)
+            os.kill(worker, signal.SIGSEGV)
+            assert echod.wait() == 0, echod.raw
+        assert "SIGSEGV" in echod.lines("worker-died")[0]["cause"], echod.raw
+        assert echod.lines("drained", drained=0, forced=5), echod.raw
+
+
+@scenario
+def who_connected_before_the_end_may_take_its_time_to_speak(model):
+    """200 clients connect around TERM and speak after 150 ms: who got through gets its echo and a
+    clean end, and nobody a reset."""
+    with Echod("--workers=2", "--model=" + model) as echod:
+        address, clients = echod.address(), [socket.socket() for _ in range(200)]
+        began = time.monotonic()
+        for number, client in enumerate(clients):
+            client.setblocking(False)
+            if number == 100:
+                echod.signal(signal.SIGTERM)
+            client.connect_ex(address)
+        time.sleep(max(0, began + 0.15 - time.monotonic()))
+        poll = select.poll()
+        for client in clients:
+            poll.register(client, select.POLLOUT)
+        events = dict(poll.poll(0))  # a SYN that came too late has had no answer yet
+        connected = [c for c in clients if events.get(c.fileno()) == select.POLLOUT]
+        assert len(connected) >= 100 and set(events.values()) == {select.POLLOUT}, events
+        for client in connected:
+            client.settimeout(DEADLINE)
+            client.sendall(b"at last")
+        took = time.monotonic() - began
+        if took > 0.23:
+            raise Skip("this machine took %g s for 200 clients" % took)
+        for client in connected:
+            assert receive_all(client) == b"at last"
+        for client in clients:
+            client.close()
+        assert echod.wait() == 0
+        assert echod.lines("drained", drained=len(connected), forced=0), echod.raw
 
 
 @scenario

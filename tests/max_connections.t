@@ -11,6 +11,8 @@ import time
 
 from harness import Echod, echo, main, receive_exactly, scenario, wait_until
 
+DRAIN_MS = 12000 if os.environ.get("ECHOD_SANITIZED") else 3000
+
 
 class Queue:
     """Clients that came one after another, each with a word to be echoed."""
@@ -171,6 +173,82 @@ def slots_of_a_killed_worker_come_back():
 def slots_of_a_crashed_worker_come_back():
     """The same after a crash."""
     killed(2, signal.SIGSEGV)
+
+
+def sockets_of(pid):
+    """How many sockets a process has open."""
+    directory, count = "/proc/%d/fd" % pid, 0
+    for name in os.listdir(directory):
+        try:
+            count += os.readlink(os.path.join(directory, name)).startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return count
+
+
+def two_here_one_there(server):
+    """With room for two: clients of which two are served by one worker, and the last one waits at
+    the other. Returns (the worker that serves, clients): the kernel chooses, so we try."""
+    idle = {pid: sockets_of(pid) for pid in server.workers()}
+
+    def held():
+        return {pid: sockets_of(pid) - idle[pid] for pid in idle}
+
+    def attempt():
+        clients = []
+        for count in 1, 2, 3:
+            clients.append(server.connect())
+            clients[-1].sendall(b"hello")
+            if count < 3:
+                assert receive_exactly(clients[-1], 5) == b"hello"
+            wait_until(lambda: sum(held().values()) == count, "it to be accepted")
+            if count == 2 and max(held().values()) < 2:
+                break
+        for worker, sockets in held().items():
+            if sockets == 2 and len(clients) == 3:
+                return worker, clients
+        for client in clients:
+            client.close()
+        wait_until(lambda: not any(held().values()), "them to be closed")
+        return None
+
+    return wait_until(attempt, "two clients at one worker and one at the other")
+
+
+@scenario
+def slots_are_passed_on_while_it_drains():
+    """Two connections fill one worker, a third waits at another. TERM; one of the two ends: the
+    one that waits is served at once, however long the other one goes on. Only that one is cut."""
+    with Echod("--workers=2", "--max-connections=2", "--drain-timeout=%dms" % DRAIN_MS) as server:
+        worker, (stream, brief, waiting) = two_here_one_there(server)
+        before, began = sockets_of(worker), time.monotonic()
+        server.signal(signal.SIGTERM)
+
+        def has_closed_its_socket():
+            echo(stream, b"and on")
+            echo(brief, b"and on")
+            return sockets_of(worker) < before
+
+        def is_served():
+            echo(stream, b"and on")
+            return select.select([waiting], [], [], 0)[0]
+
+        wait_until(has_closed_its_socket, "the worker to close what it listens at")
+        assert not is_served(), "there were three at a time"
+        brief.close()
+        wait_until(is_served, "the one that waits to be served", DRAIN_MS / 4000)
+        assert receive_exactly(waiting, 5) == b"hello"
+        waiting.close()
+        assert time.monotonic() - began < DRAIN_MS / 2000
+        try:
+            while True:
+                echo(stream, b"and on")
+                time.sleep(0.01)
+        except (AssertionError, ConnectionError):
+            pass
+        stream.close()
+        assert server.wait() == 0
+        assert server.lines("drained", drained=2, forced=1), server.raw
 
 
 @scenario

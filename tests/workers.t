@@ -203,6 +203,34 @@ def a_killed_supervisor_leaves_no_orphan():
 
 
 @scenario
+def a_deputy_may_leave_before_its_replacement_has_come():
+    """One worker drains and is gone while the replacement of the other, for whom it stood in, is
+    still starting: the shutdown goes on, exit 0."""
+    for _ in range(20):
+        # Each endpoint is one more descriptor that the replacement has to wait for.
+        with Echod("--workers=2", *["tcp://127.0.0.1:0"] * 200) as echod:
+            victim, deputy = echod.workers()
+            os.kill(victim, signal.SIGKILL)
+            end = time.monotonic() + DEADLINE
+            while not set(echod.workers()) - {victim, deputy}:
+                assert time.monotonic() < end, "no replacement"
+            replacement, = set(echod.workers()) - {victim, deputy}
+            os.kill(replacement, signal.SIGSTOP)
+            for _ in range(2):
+                echod.stats()  # whatever it said before is read by now
+            if len(echod.lines("worker-started")) > 2:
+                continue
+            echod.signal(signal.SIGTERM)
+            wait_until(lambda: deputy not in echod.workers(), "the deputy to leave")
+            os.kill(replacement, signal.SIGCONT)
+            status = echod.wait()
+            assert status == 0 and echod.lines("drained", forced=0), (status, echod.raw[-5:])
+            assert not is_alive(replacement)
+            return
+    raise Skip("the start is over too soon")
+
+
+@scenario
 def numbers_are_unique_and_load_is_spread(model):
     """No two of 300 connections have the same conn=, and all three workers have some."""
     with Echod("--workers=3", "--model=" + model, "-vv") as echod:
