@@ -9,8 +9,8 @@ import tempfile
 import threading
 import time
 
-from harness import (DEADLINE, Echod, Skip, echo, is_alive, main, receive_all, receive_exactly,
-                     scenario, wait_until)
+from harness import (DEADLINE, Echod, Skip, connect_slow_reader, echo, is_alive, main, receive_all,
+                     receive_exactly, scenario, stuff, stuff_until_it_is_held, wait_until)
 
 SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 1  # seconds: what a loaded machine adds
 
@@ -30,39 +30,6 @@ def is_refused(address):
         return False
     except ConnectionRefusedError:
         return True
-
-
-def stuff(client):
-    """Sends until nobody takes any more: bytes are owed that the client does not read."""
-    client.settimeout(0.3)
-    try:
-        while True:
-            client.sendall(b"x" * 65536)
-    except socket.timeout:
-        client.settimeout(DEADLINE)
-
-
-def connect_slow_reader(echod):
-    """A client for whom the kernels hold next to nothing; it sends small segments, each at once."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.settimeout(DEADLINE)
-    client.connect(echod.address())
-    return client
-
-
-def stuff_until_it_is_held(echod, client):
-    """Sends until the daemon itself holds bytes for CLIENT, its only one, and has none left to
-    read, which alone would make the kernel reset; returns how many were sent."""
-    sent = 0
-    while True:
-        client.sendall(b"x" * 1000)
-        sent += 1000
-        wait_until(lambda: echod.stats()["received_bytes"] == sent, "%d bytes to be read" % sent)
-        if all(echod.stats()["sent_bytes"] < sent for _ in range(10)):  # and not just not yet
-            return sent
 
 
 @contextlib.contextmanager
@@ -219,7 +186,7 @@ def who_is_cut_short_sees_no_clean_end(model):
     ECONNRESET, for a FIN would tell it that this was all."""
     with Echod("--drain-timeout=500ms", "--model=" + model) as echod, \
             connect_slow_reader(echod) as client:
-        sent = stuff_until_it_is_held(echod, client)
+        sent, _ = stuff_until_it_is_held(echod, client)
         assert take(echod)[0] == 0
         assert echod.lines("drained", drained=0, forced=1), echod.raw
         got = 0

@@ -215,6 +215,17 @@ def cpu_seconds(pids):
     return total / os.sysconf("SC_CLK_TCK")
 
 
+def sockets_of(pid):
+    """How many sockets a process has open."""
+    directory, count = "/proc/%d/fd" % pid, 0
+    for name in os.listdir(directory):
+        try:
+            count += os.readlink(os.path.join(directory, name)).startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return count
+
+
 def receive_exactly(connection, count):
     data = bytearray()
     while len(data) < count:
@@ -239,6 +250,41 @@ def echo(connection, message):
     connection.sendall(message)
     answer = receive_exactly(connection, len(message))
     assert answer == message, "%r came back as %r" % (message[:40], answer[:40])
+
+
+def stuff(client):
+    """Sends until nobody takes any more; returns how much that was."""
+    sent = 0
+    client.settimeout(0.15)
+    try:
+        while True:
+            sent += client.send(b"x" * 65536)
+    except socket.timeout:
+        client.settimeout(DEADLINE)
+        return sent
+
+
+def connect_slow_reader(echod):
+    """A client for whom the kernels hold next to nothing; it sends small segments, each at once."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.settimeout(DEADLINE)
+    client.connect(echod.address())
+    return client
+
+
+def stuff_until_it_is_held(echod, client):
+    """Sends until the daemon itself holds bytes for CLIENT, its only one, and has none left to
+    read, which alone would make the kernel reset; returns how many were sent, and when the last."""
+    sent = 0
+    while True:
+        client.sendall(b"x" * 1000)
+        sent, last = sent + 1000, time.monotonic()
+        wait_until(lambda: echod.stats()["received_bytes"] == sent, "%d bytes to be read" % sent)
+        if all(echod.stats()["sent_bytes"] < sent for _ in range(10)):  # and not just not yet
+            return sent, last
 
 
 SCENARIOS = []

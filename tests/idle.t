@@ -6,8 +6,8 @@ import socket
 import threading
 import time
 
-from harness import DEADLINE, Echod, echo, main, receive_all, scenario, wait_until
-
+from harness import (DEADLINE, Echod, connect_slow_reader, echo, main, receive_all, scenario,
+                     stuff, stuff_until_it_is_held)
 SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 0.4  # seconds: what a loaded machine adds
 TIMEOUT = 0.3
 OPTION = "--idle-timeout=300ms"
@@ -16,41 +16,6 @@ OPTION = "--idle-timeout=300ms"
 def seconds_until_end(client, since):
     assert receive_all(client) == b""
     return time.monotonic() - since
-
-
-def stuff(client):
-    """Sends until nobody takes any more; returns how much that was."""
-    sent = 0
-    client.settimeout(0.15)
-    try:
-        while True:
-            sent += client.send(b"x" * 65536)
-    except socket.timeout:
-        client.settimeout(DEADLINE)
-        return sent
-
-
-def connect_slow_reader(echod):
-    """A client for whom the kernels hold next to nothing; it sends small segments, each at once."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.settimeout(DEADLINE)
-    client.connect(echod.address())
-    return client
-
-
-def stuff_until_it_is_held(echod, client):
-    """Sends until the daemon itself holds bytes for CLIENT, its only one, and has none left to
-    read, which alone would make the kernel reset; returns how many were sent, and when the last."""
-    sent = 0
-    while True:
-        client.sendall(b"x" * 1000)
-        sent, last = sent + 1000, time.monotonic()
-        wait_until(lambda: echod.stats()["received_bytes"] == sent, "%d bytes to be read" % sent)
-        if all(echod.stats()["sent_bytes"] < sent for _ in range(10)):  # and not just not yet
-            return sent, last
 
 
 @scenario

@@ -9,8 +9,7 @@ import struct
 import threading
 import time
 
-from harness import Echod, echo, main, receive_exactly, scenario, wait_until
-
+from harness import Echod, echo, main, receive_exactly, scenario, sockets_of, wait_until
 DRAIN_MS = 12000 if os.environ.get("ECHOD_SANITIZED") else 3000
 
 
@@ -173,17 +172,6 @@ def slots_of_a_killed_worker_come_back():
 def slots_of_a_crashed_worker_come_back():
     """The same after a crash."""
     killed(2, signal.SIGSEGV)
-
-
-def sockets_of(pid):
-    """How many sockets a process has open."""
-    directory, count = "/proc/%d/fd" % pid, 0
-    for name in os.listdir(directory):
-        try:
-            count += os.readlink(os.path.join(directory, name)).startswith("socket:")
-        except FileNotFoundError:
-            pass
-    return count
 
 
 def two_here_one_there(server):

@@ -8,7 +8,7 @@ import threading
 import time
 
 from harness import (DEADLINE, Echod, Skip, echo, is_alive, main, receive_all, scenario,
-                     wait_until)
+                     sockets_of, wait_until)
 
 PROMPTLY = 10 if os.environ.get("ECHOD_SANITIZED") else 1  # seconds: no client waits longer
 
@@ -78,17 +78,6 @@ def receive_all_of(client, count):
 
 def seconds(line):
     return datetime.datetime.strptime(line.text.split()[0], "%Y-%m-%dT%H:%M:%S.%fZ").timestamp()
-
-
-def sockets_of(pid):
-    """How many sockets a process has open."""
-    directory, count = "/proc/%d/fd" % pid, 0
-    for name in os.listdir(directory):
-        try:
-            count += os.readlink(os.path.join(directory, name)).startswith("socket:")
-        except FileNotFoundError:
-            pass
-    return count
 
 
 @scenario
