@@ -9,7 +9,6 @@
 
 #include "clock.h"
 #include "defaults.h"
-#include "log.h"
 #include "reactor.h"
 #include "tcp.h"
 
@@ -29,8 +28,8 @@ struct listeners {
     unsigned worker;
     struct listener_hooks hooks;
     struct event *retry;
-    uint32_t paused;       /* why: a bit, 1 << enum pause_reason; 0: it is not */
-    int64_t drain_began;   /* 0: not draining */
+    uint32_t paused;     /* why: a bit, 1 << enum pause_reason; 0: it is not */
+    int64_t drain_began; /* 0: not draining */
     /* Accepted, but not admitted yet; fd -1: none. */
     struct {
         int fd;

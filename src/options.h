@@ -13,9 +13,9 @@
 struct options {
     uint64_t workers;
     enum spawn_model model;
-    const char *backend; /* NULL: the best */
+    const char *backend;      /* NULL: the best */
     uint64_t max_connections; /* 0: no limit */
-    uint64_t idle_timeout; /* 0: never */
+    uint64_t idle_timeout;    /* 0: never */
     uint64_t drain_timeout;
     const char *pid_file; /* NULL: none */
     uint64_t verbose;

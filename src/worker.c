@@ -22,11 +22,11 @@ struct worker {
     struct conn_set conns;
     struct conn_origin *origins; /* by index in the list of sockets */
     struct listeners *listeners;
-    struct event *idle;          /* looks at the connection that was active longest ago */
-    struct event *linger;        /* looks at those that linger... */
-    int64_t linger_tick;         /* ... in so many ms */
-    struct event *drain;         /* ticks while we drain */
-    int64_t deadline;            /* of the drain; 0: not draining */
+    struct event *idle;   /* looks at the connection that was active longest ago */
+    struct event *linger; /* looks at those that linger... */
+    int64_t linger_tick;  /* ... in so many ms */
+    struct event *drain;  /* ticks while we drain */
+    int64_t deadline;     /* of the drain; 0: not draining */
     int status;
 };
 
