@@ -20,7 +20,7 @@
 #define LINGER_MS 2000
 /* How often a draining worker looks again. */
 #define DRAIN_TICK_MS 20
-/* At shutdown, what handshakes under way get to complete: a round trip across an ocean. */
+/* At shutdown, what handshakes under way get: a round trip across an ocean; a tick on loopback. */
 #define HANDSHAKE_MS 250
 /* How soon a connection that waits for its peer's last acknowledgement is looked at... */
 #define LINGER_TICK_MS 25

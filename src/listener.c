@@ -29,7 +29,7 @@ struct listeners {
     struct listener_hooks hooks;
     struct event *retry;
     uint32_t paused;     /* why: a bit, 1 << enum pause_reason; 0: it is not */
-    int64_t drain_began; /* 0: not draining */
+    int64_t drain_until; /* handshakes under way may end so long; 0: not draining */
     /* Accepted, but not admitted yet; fd -1: none. */
     struct {
         int fd;
@@ -184,7 +184,7 @@ static void on_retry(evutil_socket_t fd, short what, void *context)
     event_del(listeners->retry);
     listeners->paused = 0;
     limits_set_paused(listeners->limits, listeners->worker, 0);
-    if (listeners->drain_began == 0)
+    if (listeners->drain_until == 0)
         set_accepting(listeners, true);
 }
 
@@ -302,21 +302,30 @@ void listeners_retry(struct listeners *listeners)
         event_active(listeners->retry, EV_TIMEOUT, 0);
 }
 
-bool listeners_drain(struct listeners *listeners)
+static void stop_queueing(struct listeners *listeners)
 {
-    bool is_first = listeners->drain_began == 0, is_empty = true;
+    int64_t handshake = DRAIN_TICK_MS;
     struct listener *one;
 
-    if (is_first) {
-        listeners->drain_began = clock_ms();
-        set_accepting(listeners, false);
-    }
+    set_accepting(listeners, false);
     LIST_FOREACH(one, &listeners->list, link) {
-        if (is_first)
-            tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
-        is_empty = is_empty && listeners->paused == 0 && accept_queued(one);
+        tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
+        if (!tcp_is_loopback(evconnlistener_get_fd(one->acceptor)))
+            handshake = HANDSHAKE_MS;
     }
-    if (!is_empty || clock_ms() - listeners->drain_began < HANDSHAKE_MS)
+    listeners->drain_until = clock_ms() + handshake;
+}
+
+bool listeners_drain(struct listeners *listeners)
+{
+    struct listener *one;
+    bool is_empty = true;
+
+    if (listeners->drain_until == 0)
+        stop_queueing(listeners);
+    LIST_FOREACH(one, &listeners->list, link)
+        is_empty = is_empty && listeners->paused == 0 && accept_queued(one);
+    if (!is_empty || clock_ms() < listeners->drain_until)
         return false;
     close_all(listeners);
     return true;

@@ -1,5 +1,6 @@
 #include "tcp.h"
 
+#include <arpa/inet.h>
 #include <linux/filter.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -67,6 +68,22 @@ void tcp_reset_on_close(int fd)
     const struct linger none = { .l_onoff = 1, .l_linger = 0 };
 
     (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+bool tcp_is_loopback(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in ip4;
+        struct sockaddr_in6 ip6;
+    } own = { .any.sa_family = AF_UNSPEC };
+    socklen_t length = sizeof(own);
+
+    (void) getsockname(fd, &own.any, &length);
+    if (own.any.sa_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&own.ip6.sin6_addr);
+    return own.any.sa_family == AF_INET &&
+           ntohl(own.ip4.sin_addr.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
 }
 
 void tcp_stop_queueing(int fd)

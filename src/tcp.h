@@ -26,6 +26,9 @@ bool tcp_is_closed(int fd, int *error);
 /* close(FD) is to send RST, and to throw away what is unsent. */
 void tcp_reset_on_close(int fd);
 
+/* Is FD bound to a loopback address, so that handshakes with it take no time? */
+bool tcp_is_loopback(int fd);
+
 /*
  * Lets no new connection into the queue of the listening socket FD, while handshakes that are
  * under way may end: what is queued can then be accepted to the last, and closing FD resets

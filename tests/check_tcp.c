@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
@@ -108,6 +109,31 @@ START_TEST(what_the_peer_does_not_take_is_unacknowledged)
 }
 END_TEST
 
+/* Is a socket that is bound to HOST, with no port yet, one of loopback? */
+static bool is_loopback_at(const char *host)
+{
+    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *found;
+    bool is_loopback;
+    int fd;
+
+    ck_assert_int_eq(getaddrinfo(host, NULL, &hints, &found), 0);
+    fd = socket(found->ai_family, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, found->ai_addr, found->ai_addrlen), 0);
+    is_loopback = tcp_is_loopback(fd);
+    close(fd);
+    freeaddrinfo(found);
+    return is_loopback;
+}
+
+START_TEST(what_only_this_machine_reaches)
+{
+    ck_assert(is_loopback_at("127.0.0.1"));
+    ck_assert(is_loopback_at("127.9.9.9"));
+    ck_assert(!is_loopback_at("0.0.0.0"));
+    ck_assert(!tcp_is_loopback(-1));
+}
+END_TEST
+
 START_TEST(a_descriptor_that_is_no_socket)
 {
     int fds[2];
@@ -174,6 +200,7 @@ int main(void)
         accepted_sockets_inherit_what_was_set,
         bytes_under_way_are_counted,
         a_close_that_resets,
+        what_only_this_machine_reaches,
         what_the_peer_does_not_take_is_unacknowledged,
         a_descriptor_that_is_no_socket,
         who_is_queued_is_served_and_who_comes_late_is_refused,
