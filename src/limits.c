@@ -8,6 +8,7 @@
 struct share {
     _Alignas(64) _Atomic uint64_t held; /* slots */
     _Atomic uint64_t ticket;            /* its place in the queue; 0: none */
+    _Atomic int64_t asked;              /* when it last wanted a slot */
     _Atomic uint32_t paused;            /* reasons, a bit each */
 };
 
@@ -42,24 +43,25 @@ void limits_free(struct limits *limits)
         munmap(limits, size_of(limits->workers));
 }
 
-/* Does anybody but WORKER hold a ticket that comes before MINE? */
-static bool is_before(struct limits *limits, unsigned worker, uint64_t mine)
+/* Does anybody but WORKER, who has asked since SINCE, hold a ticket that comes before MINE? */
+static bool is_before(struct limits *limits, unsigned worker, uint64_t mine, int64_t since)
 {
     for (unsigned i = 0; i < limits->workers; i++) {
         uint64_t ticket = atomic_load(&limits->shares[i].ticket);
 
-        if (i != worker && ticket != 0 && ticket < mine)
+        if (i != worker && ticket != 0 && ticket < mine &&
+            atomic_load(&limits->shares[i].asked) >= since)
             return true;
     }
     return false;
 }
 
 /* Takes a free slot, unless somebody who came before MINE waits for one. */
-static bool take_slot(struct limits *limits, unsigned worker, uint64_t mine)
+static bool take_slot(struct limits *limits, unsigned worker, uint64_t mine, int64_t now)
 {
     uint64_t taken = atomic_load(&limits->taken);
 
-    if (is_before(limits, worker, mine))
+    if (is_before(limits, worker, mine, now - LIMITS_STALE_MS))
         return false;
     while (taken < limits->max_connections)
         if (atomic_compare_exchange_weak(&limits->taken, &taken, taken + 1)) {
@@ -70,21 +72,22 @@ static bool take_slot(struct limits *limits, unsigned worker, uint64_t mine)
     return false;
 }
 
-bool limits_take(struct limits *limits, unsigned worker)
+bool limits_take(struct limits *limits, unsigned worker, int64_t now)
 {
     uint64_t ticket;
 
     if (limits->max_connections == 0)
         return true;
+    atomic_store(&limits->shares[worker].asked, now);
     ticket = atomic_load(&limits->shares[worker].ticket);
     if (ticket != 0)
-        return take_slot(limits, worker, ticket);
-    if (take_slot(limits, worker, UINT64_MAX))
+        return take_slot(limits, worker, ticket, now);
+    if (take_slot(limits, worker, UINT64_MAX, now))
         return true;
     ticket = atomic_fetch_add(&limits->tickets, 1) + 1;
     atomic_store(&limits->shares[worker].ticket, ticket);
     /* Whoever gave a slot back before it could see the ticket has woken nobody: look once more. */
-    return take_slot(limits, worker, ticket);
+    return take_slot(limits, worker, ticket, now);
 }
 
 void limits_give(struct limits *limits, unsigned worker)
@@ -108,7 +111,7 @@ bool limits_is_waiting(struct limits *limits, unsigned worker)
 
 bool limits_others_wait(struct limits *limits, unsigned worker)
 {
-    return limits->max_connections > 0 && is_before(limits, worker, UINT64_MAX);
+    return limits->max_connections > 0 && is_before(limits, worker, UINT64_MAX, INT64_MIN);
 }
 
 void limits_worker_died(struct limits *limits, unsigned worker)

@@ -12,14 +12,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define LIMITS_STALE_MS 1000
+
 struct limits;
 
 /* Shared memory for WORKERS; MAX_CONNECTIONS 0 is no limit. NULL when there is none. */
 struct limits *limits_new(unsigned workers, uint64_t max_connections);
 void limits_free(struct limits *limits);
 
-/* Takes a slot for WORKER's next connection; on false WORKER is in the queue, if it was not yet. */
-bool limits_take(struct limits *limits, unsigned worker);
+/*
+ * Takes a slot for WORKER's next connection; on false WORKER is in the queue, if it was not yet,
+ * and has to ask again well within LIMITS_STALE_MS: whoever does not runs no more, and others go
+ * first. NOW is in milliseconds, on any clock that all workers share.
+ */
+bool limits_take(struct limits *limits, unsigned worker, int64_t now);
 
 /* Gives one of WORKER's slots back. */
 void limits_give(struct limits *limits, unsigned worker);

@@ -43,7 +43,7 @@ enum verdict { ADMITTED, NO_SLOT, NO_MEMORY };
 static enum verdict admit(struct listeners *listeners, int fd, const struct address *peer,
                           const struct conn_origin *origin)
 {
-    if (!limits_take(listeners->limits, listeners->worker))
+    if (!limits_take(listeners->limits, listeners->worker, clock_ms()))
         return NO_SLOT;
     if (conn_new(listeners->set, origin, fd, peer))
         return ADMITTED;

@@ -4,12 +4,14 @@
 #include "src/limits.h"
 #include "tests/harness.h"
 
+enum { NOW = 100000 }; /* where time does not matter */
+
 START_TEST(without_a_limit_every_slot_is_free)
 {
     struct limits *limits = limits_new(2, 0);
 
     for (int i = 0; i < 100000; i++)
-        ck_assert(limits_take(limits, 0));
+        ck_assert(limits_take(limits, 0, NOW));
     ck_assert(!limits_is_waiting(limits, 0));
     limits_give(limits, 0);
     limits_free(limits);
@@ -22,9 +24,9 @@ START_TEST(the_limit_holds_over_all_workers)
     struct limits *limits = limits_new(3, 3);
 
     for (unsigned worker = 0; worker < 3; worker++)
-        ck_assert(limits_take(limits, worker));
+        ck_assert(limits_take(limits, worker, NOW));
     for (unsigned worker = 0; worker < 3; worker++) {
-        ck_assert(!limits_take(limits, worker));
+        ck_assert(!limits_take(limits, worker, NOW));
         ck_assert(limits_is_waiting(limits, worker));
     }
     limits_free(limits);
@@ -36,17 +38,34 @@ START_TEST(who_came_first_is_served_first)
     static const unsigned order[] = { 2, 0, 3, 1 };
     struct limits *limits = limits_new(5, 1);
 
-    ck_assert(limits_take(limits, 4));
+    ck_assert(limits_take(limits, 4, NOW));
     for (int i = 0; i < 4; i++)
-        ck_assert(!limits_take(limits, order[i]));
+        ck_assert(!limits_take(limits, order[i], NOW));
     for (int i = 0; i < 4; i++) {
         limits_give(limits, i == 0 ? 4 : order[i - 1]);
-        ck_assert(!limits_take(limits, 4)); /* it comes last from now on */
+        ck_assert(!limits_take(limits, 4, NOW)); /* it comes last from now on */
         for (int k = 3; k > i; k--)
-            ck_assert_msg(!limits_take(limits, order[k]), "%d overtook %d", k, i);
-        ck_assert(limits_take(limits, order[i]));
+            ck_assert_msg(!limits_take(limits, order[k], NOW), "%d overtook %d", k, i);
+        ck_assert(limits_take(limits, order[i], NOW));
         ck_assert(!limits_is_waiting(limits, order[i]));
     }
+    limits_free(limits);
+}
+END_TEST
+
+START_TEST(who_asks_no_more_lets_others_by)
+{
+    struct limits *limits = limits_new(3, 1);
+
+    ck_assert(limits_take(limits, 0, NOW));
+    ck_assert(!limits_take(limits, 1, NOW)); /* and then hangs */
+    ck_assert(!limits_take(limits, 2, NOW));
+    limits_give(limits, 0);
+    ck_assert(!limits_take(limits, 2, NOW + LIMITS_STALE_MS));
+    ck_assert(limits_take(limits, 2, NOW + LIMITS_STALE_MS + 1));
+    ck_assert(!limits_take(limits, 0, NOW + LIMITS_STALE_MS + 2));
+    limits_give(limits, 2);
+    ck_assert(limits_take(limits, 1, NOW + LIMITS_STALE_MS + 2)); /* back, and first again */
     limits_free(limits);
 }
 END_TEST
@@ -55,14 +74,14 @@ START_TEST(who_waits_keeps_its_place)
 {
     struct limits *limits = limits_new(3, 1);
 
-    ck_assert(limits_take(limits, 0));
-    ck_assert(!limits_take(limits, 1));
-    ck_assert(!limits_take(limits, 2));
+    ck_assert(limits_take(limits, 0, NOW));
+    ck_assert(!limits_take(limits, 1, NOW));
+    ck_assert(!limits_take(limits, 2, NOW));
     for (int i = 0; i < 3; i++)
-        ck_assert(!limits_take(limits, 1)); /* asks again and again: no new ticket */
+        ck_assert(!limits_take(limits, 1, NOW)); /* asks again and again: no new ticket */
     limits_give(limits, 0);
-    ck_assert(!limits_take(limits, 2));
-    ck_assert(limits_take(limits, 1));
+    ck_assert(!limits_take(limits, 2, NOW));
+    ck_assert(limits_take(limits, 1, NOW));
     limits_free(limits);
 }
 END_TEST
@@ -71,16 +90,16 @@ START_TEST(who_leaves_the_queue_holds_nobody_up)
 {
     struct limits *limits = limits_new(3, 1);
 
-    ck_assert(limits_take(limits, 0));
-    ck_assert(!limits_take(limits, 1));
-    ck_assert(!limits_take(limits, 2));
+    ck_assert(limits_take(limits, 0, NOW));
+    ck_assert(!limits_take(limits, 1, NOW));
+    ck_assert(!limits_take(limits, 2, NOW));
     ck_assert(limits_others_wait(limits, 1));
     limits_leave_queue(limits, 1);
     ck_assert(!limits_is_waiting(limits, 1));
     ck_assert(!limits_others_wait(limits, 2));
     ck_assert(limits_others_wait(limits, 0));
     limits_give(limits, 0);
-    ck_assert(limits_take(limits, 2));
+    ck_assert(limits_take(limits, 2, NOW));
     ck_assert(!limits_others_wait(limits, 0));
     limits_free(limits);
 }
@@ -90,18 +109,18 @@ START_TEST(a_dead_workers_share_is_free)
 {
     struct limits *limits = limits_new(3, 4);
 
-    ck_assert(limits_take(limits, 0));
+    ck_assert(limits_take(limits, 0, NOW));
     for (int i = 0; i < 3; i++)
-        ck_assert(limits_take(limits, 1));
-    ck_assert(!limits_take(limits, 1));
-    ck_assert(!limits_take(limits, 2));
+        ck_assert(limits_take(limits, 1, NOW));
+    ck_assert(!limits_take(limits, 1, NOW));
+    ck_assert(!limits_take(limits, 2, NOW));
     limits_set_paused(limits, 1, 1);
     limits_worker_died(limits, 1); /* three slots, and the place before worker 2's */
     ck_assert_uint_eq(limits_paused(limits), 0);
     ck_assert(!limits_is_waiting(limits, 1));
     for (int i = 0; i < 3; i++)
-        ck_assert(limits_take(limits, 2));
-    ck_assert(!limits_take(limits, 2));
+        ck_assert(limits_take(limits, 2, NOW));
+    ck_assert(!limits_take(limits, 2, NOW));
     limits_free(limits);
 }
 END_TEST
@@ -139,7 +158,7 @@ static void *run_race(void *argument)
     for (int i = 0; i < ROUNDS; i++) {
         int holders, most;
 
-        while (!limits_take(race.limits, worker))
+        while (!limits_take(race.limits, worker, NOW))
             sched_yield();
         holders = atomic_fetch_add(&race.holders, 1) + 1;
         most = race.most;
@@ -169,8 +188,8 @@ START_TEST(racers_never_hold_more_and_all_are_served)
     ck_assert_int_eq(race.served, RACERS * ROUNDS);
     /* All slots are back. */
     for (int i = 0; i < SLOTS; i++)
-        ck_assert(limits_take(race.limits, 0));
-    ck_assert(!limits_take(race.limits, 0));
+        ck_assert(limits_take(race.limits, 0, NOW));
+    ck_assert(!limits_take(race.limits, 0, NOW));
     limits_free(race.limits);
 }
 END_TEST
@@ -182,7 +201,7 @@ static void *take_last(void *argument)
     unsigned worker = *(unsigned *) argument;
 
     pthread_barrier_wait(&together);
-    return limits_take(race.limits, worker) ? argument : NULL;
+    return limits_take(race.limits, worker, NOW) ? argument : NULL;
 }
 
 START_TEST(two_that_race_for_the_last_slot)
@@ -201,7 +220,7 @@ START_TEST(two_that_race_for_the_last_slot)
         ck_assert_msg(taken[0] == NULL || taken[1] == NULL, "both have the last slot");
         /* Nobody may wait for a slot that is free: the one who waits looks again and has it. */
         if (taken[0] == NULL && taken[1] == NULL)
-            ck_assert(limits_take(race.limits, 0) || limits_take(race.limits, 1));
+            ck_assert(limits_take(race.limits, 0, NOW) || limits_take(race.limits, 1, NOW));
         limits_free(race.limits);
     }
     pthread_barrier_destroy(&together);
@@ -214,6 +233,7 @@ int main(void)
         without_a_limit_every_slot_is_free,
         the_limit_holds_over_all_workers,
         who_came_first_is_served_first,
+        who_asks_no_more_lets_others_by,
         who_waits_keeps_its_place,
         who_leaves_the_queue_holds_nobody_up,
         a_dead_workers_share_is_free,

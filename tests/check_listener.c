@@ -325,18 +325,18 @@ START_TEST(a_slot_of_another_worker)
     int client;
 
     start(1);
-    ck_assert(limits_take(here.limits, THEM));
+    ck_assert(limits_take(here.limits, THEM, clock_ms()));
     client = connect_to(here.port);
     wait_paused(PAUSE_MAX_CONNECTIONS);
     ck_assert_uint_eq(here.paused[PAUSE_MAX_CONNECTIONS], 1);
     limits_give(here.limits, THEM);
     listeners_retry(here.listeners); /* the word came */
     wait_accepted(1);
-    ck_assert(!limits_take(here.limits, THEM));
+    ck_assert(!limits_take(here.limits, THEM, clock_ms()));
     /* Now they wait for ours: somebody has to be told. */
     disconnect(client);
     ck_assert_uint_ge(here.slots_free, 1);
-    ck_assert(limits_take(here.limits, THEM));
+    ck_assert(limits_take(here.limits, THEM, clock_ms()));
     /* And if the word is lost, a timer looks. */
     client = connect_to(here.port);
     wait_paused(PAUSE_MAX_CONNECTIONS);
@@ -352,7 +352,7 @@ START_TEST(a_place_in_the_queue_is_given_up_at_the_end)
     int client;
 
     start(1);
-    ck_assert(limits_take(here.limits, THEM));
+    ck_assert(limits_take(here.limits, THEM, clock_ms()));
     client = connect_to(here.port);
     wait_paused(PAUSE_MAX_CONNECTIONS);
     ck_assert(limits_is_waiting(here.limits, US));

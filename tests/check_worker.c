@@ -421,17 +421,17 @@ START_TEST(slots_are_waited_for_and_told_of)
     prepare();
     here.options.max_connections = 1;
     start();
-    ck_assert(limits_take(here.setup.limits, THEM));
+    ck_assert(limits_take(here.setup.limits, THEM, clock_ms()));
     tell_listen(0, US, here.listening);
     client = connect_to(here.port);
     ck_assert(loop_until(here.base, is_paused_told, &reason));
     limits_give(here.setup.limits, THEM);
     tell(FRAME_SLOT);
     expect_echo(client);
-    ck_assert(!limits_take(here.setup.limits, THEM)); /* now they wait */
+    ck_assert(!limits_take(here.setup.limits, THEM, clock_ms())); /* now they wait */
     close(client);
     ck_assert(loop_until(here.base, is_slot_told, NULL));
-    ck_assert(limits_take(here.setup.limits, THEM));
+    ck_assert(limits_take(here.setup.limits, THEM, clock_ms()));
     drain();
 }
 END_TEST
