@@ -33,6 +33,8 @@
 #define RETRY_DESCRIPTORS_MS 1000
 /* ... and for a connection slot, should the word that one is free have been lost. */
 #define RETRY_SLOT_MS 100
+/* One that did not try for so long hangs: others in the queue for slots pass it. */
+#define LIMITS_STALE_MS 1000
 
 /* A worker that lived so long is replaced at once; a shorter life backs off, doubling. */
 #define WORKER_SETTLED_MS 1000

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "defaults.h"
+
 /* One worker's part. */
 struct share {
     _Alignas(64) _Atomic uint64_t held; /* slots */

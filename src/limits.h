@@ -12,8 +12,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LIMITS_STALE_MS 1000
-
 struct limits;
 
 /* Shared memory for WORKERS; MAX_CONNECTIONS 0 is no limit. NULL when there is none. */

@@ -1,6 +1,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "src/defaults.h"
 #include "src/limits.h"
 #include "tests/harness.h"
 
