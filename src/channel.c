@@ -10,6 +10,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "reactor.h"
+
 /* One that waits to be sent. */
 struct frame {
     STAILQ_ENTRY(frame) link;
@@ -187,10 +189,8 @@ void channel_free(struct channel *channel)
         return;
     while (!STAILQ_EMPTY(&channel->waiting))
         drop_first(channel);
-    if (channel->readable != NULL)
-        event_free(channel->readable);
-    if (channel->writable != NULL)
-        event_free(channel->writable);
+    reactor_free_event(channel->readable);
+    reactor_free_event(channel->writable);
     if (channel->fd >= 0)
         close(channel->fd);
     free(channel);

@@ -36,6 +36,12 @@ struct conn {
     struct address peer;
 };
 
+/* Where it stands in its set, by its phase. */
+static struct conn_queue *queue_of(const struct conn *conn)
+{
+    return conn->phase == PHASE_LINGERING ? &conn->set->lingering : &conn->set->active;
+}
+
 /* The one place where the phase changes. */
 static void set_phase(struct conn *conn, enum conn_phase phase)
 {
@@ -49,12 +55,9 @@ static void set_phase(struct conn *conn, enum conn_phase phase)
 /* A byte has moved: to the end of the queue. */
 static void touch(struct conn *conn)
 {
-    struct conn_queue *queue =
-        conn->phase == PHASE_LINGERING ? &conn->set->lingering : &conn->set->active;
-
     conn->last_active = clock_ms();
-    TAILQ_REMOVE(queue, conn, link);
-    TAILQ_INSERT_TAIL(queue, conn, link);
+    TAILQ_REMOVE(queue_of(conn), conn, link);
+    TAILQ_INSERT_TAIL(queue_of(conn), conn, link);
 }
 
 static void count_sent(struct conn *conn, size_t bytes)
@@ -314,7 +317,7 @@ void conn_close(struct conn *conn, enum close_reason reason)
         service->closed(conn);
     log_closed(conn, reason);
     stats_add(&conn->origin->stats->closed[reason], 1);
-    TAILQ_REMOVE(conn->phase == PHASE_LINGERING ? &set->lingering : &set->active, conn, link);
+    TAILQ_REMOVE(queue_of(conn), conn, link);
     /* libevent frees later; the descriptor must be free now, for those who wait for one. */
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
     if (is_pending(conn)) /* no FIN after a part: the peer would take that for all */
