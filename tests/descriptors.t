@@ -111,4 +111,17 @@ def nobody_waits_for_long(model):
         assert sorted(trips)[len(trips) // 2] < 0.2, trips
 
 
+@scenario
+def the_hard_limit_is_what_counts(model):
+    """Started with a small soft limit of descriptors, it serves as many as the hard one allows."""
+    with Echod("--model=" + model, nofile=(NOFILE, 400)) as server:
+        clients = [server.connect() for _ in range(CLIENTS)]
+        for client in clients:
+            echo(client, b"all at once")
+        assert server.stats()["active"] == CLIENTS
+        assert not server.lines("paused")
+        for client in clients:
+            client.close()
+
+
 main()

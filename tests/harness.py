@@ -68,8 +68,8 @@ class Echod:
     """A running daemon; end it with stop(), or leave a `with` block to have it killed.
 
     ARGUMENTS are options and endpoints; without an endpoint (anything not beginning with `-`) it
-    serves tcp://127.0.0.1:0. NOFILE is a hard limit of descriptors. With ready=False the
-    constructor does not wait for the `ready` line.
+    serves tcp://127.0.0.1:0. NOFILE is a limit of descriptors, or a pair: soft and hard. With
+    ready=False the constructor does not wait for the `ready` line.
     """
 
     def __init__(self, *arguments, nofile=None, environment=None, ready=True, stderr=None):
@@ -79,7 +79,8 @@ class Echod:
 
         def limit():
             if nofile:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+                resource.setrlimit(resource.RLIMIT_NOFILE,
+                                   nofile if isinstance(nofile, tuple) else (nofile, nofile))
 
         self.process = subprocess.Popen([ECHOD] + arguments, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL,
@@ -285,6 +286,18 @@ def stuff_until_it_is_held(echod, client):
         wait_until(lambda: echod.stats()["received_bytes"] == sent, "%d bytes to be read" % sent)
         if all(echod.stats()["sent_bytes"] < sent for _ in range(10)):  # and not just not yet
             return sent, last
+
+
+def receive_until_reset(connection):
+    """Reads until the peer resets, as it must; returns how many bytes came before."""
+    got = 0
+    try:
+        while True:
+            piece = connection.recv(1 << 20)
+            assert piece, "a clean end after %d bytes" % got
+            got += len(piece)
+    except ConnectionResetError:
+        return got
 
 
 SCENARIOS = []

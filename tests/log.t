@@ -308,4 +308,20 @@ def syslog_gets_the_lines():
                 echod.kill()
 
 
+@scenario
+def who_reads_the_log_may_leave(model):
+    """The reader of stderr goes away, as in `echod 2>&1 | head`: lines are lost, and no more."""
+    reader, writer = os.pipe()
+    with Echod("-vv", "--model=" + model, stderr=writer) as echod, os.fdopen(reader) as log:
+        os.close(writer)
+        port = int(Line(log.readline().rstrip("\n"))["endpoint"].rsplit(":", 1)[1])
+        while Line(log.readline().rstrip("\n")).event != "ready":
+            pass
+        log.close()
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+                echo(client, b"still there")
+        assert echod.stop() == 0
+
+
 main()

@@ -15,21 +15,12 @@ plain_units = \
 	tests/check_reactor \
 	tests/check_stats \
 	tests/check_tcp
-plain_libraries = tests/libharness.a src/libechod.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
+LDADD = tests/libharness.a src/libechod.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
 
 check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)
 
 tests_check_endpoint_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=getaddrinfo
-tests_check_endpoint_LDADD = $(plain_libraries)
-tests_check_limits_LDADD = $(plain_libraries)
-tests_check_log_LDADD = $(plain_libraries)
-tests_check_main_LDADD = $(plain_libraries)
-tests_check_options_LDADD = $(plain_libraries)
-tests_check_pidfile_LDADD = $(plain_libraries)
-tests_check_reactor_LDADD = $(plain_libraries)
-tests_check_stats_LDADD = $(plain_libraries)
-tests_check_tcp_LDADD = $(plain_libraries)
 
 # These make calls fail, libevent's too: it is linked statically, and all go through inject.c.
 if HAVE_LIBEVENT_ARCHIVE
