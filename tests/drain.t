@@ -11,7 +11,7 @@ import time
 
 from harness import (DEADLINE, Echod, Skip, connect_slow_reader, echo, is_alive, main, receive_all,
                      receive_exactly, receive_until_reset, scenario, stuff, stuff_until_it_is_held,
-                     wait_until)
+                     suspend, wait_until)
 
 SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 1  # seconds: what a loaded machine adds
 
@@ -265,7 +265,7 @@ def a_stopped_worker_does_not_survive():
         clients = [echod.connect() for _ in range(20)]
         for client in clients:
             echo(client, b"hello")
-        os.kill(echod.workers()[0], signal.SIGSTOP)
+        suspend(echod.workers()[0])
         status, took = take(echod)
         assert status == 0 and 1.5 <= took < 2 + SLACK, (status, took)
         assert int(echod.lines("drained")[0]["forced"]) > 0, echod.raw

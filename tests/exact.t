@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Echod, Skip, echo, main, receive_all, scenario, wait_until
+from harness import Echod, Skip, echo, main, receive_all, scenario, suspend, wait_until
 
 MIB = 1 << 20
 PIECE = 64 * 1024
@@ -181,7 +181,7 @@ def reset_before_it_is_accepted(model):
         pid = (server.workers() or [server.pid])[0]
         with server.connect() as other:
             echo(other, b"before")
-            os.kill(pid, signal.SIGSTOP)
+            suspend(pid)
             silent, talker = server.connect(), server.connect()
             peers = [peer(silent), peer(talker)]
             talker.send(b"into the void")

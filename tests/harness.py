@@ -195,6 +195,21 @@ def is_alive(pid):
         return False
 
 
+def suspend(pid):
+    """Stops a process, with SIGSTOP, and waits until each of its threads has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = "/proc/%d/task" % pid
+
+    def has_stopped():
+        for task in os.listdir(tasks):
+            with open("%s/%s/stat" % (tasks, task)) as status:
+                if status.read().rsplit(")", 1)[1].split()[0] != "T":
+                    return False
+        return True
+
+    wait_until(has_stopped, "process %d to stop" % pid)
+
+
 def memory_kib(pids):
     """Private memory of these processes, KiB."""
     total = 0

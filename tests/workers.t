@@ -8,7 +8,7 @@ import threading
 import time
 
 from harness import (DEADLINE, Echod, Skip, echo, is_alive, main, receive_all, scenario,
-                     sockets_of, wait_until)
+                     sockets_of, suspend, wait_until)
 
 PROMPTLY = 10 if os.environ.get("ECHOD_SANITIZED") else 1  # seconds: no client waits longer
 
@@ -204,7 +204,7 @@ def a_deputy_may_leave_before_its_replacement_has_come():
             while not set(echod.workers()) - {victim, deputy}:
                 assert time.monotonic() < end, "no replacement"
             replacement, = set(echod.workers()) - {victim, deputy}
-            os.kill(replacement, signal.SIGSTOP)
+            suspend(replacement)
             for _ in range(2):
                 echod.stats()  # whatever it said before is read by now
             if len(echod.lines("worker-started")) > 2:
@@ -246,7 +246,7 @@ def a_worker_that_dies_before_the_first_ready_ends_the_start():
     for _ in range(20):
         with Echod("--workers=100", ready=False) as echod:
             wait_until(lambda: echod.workers() or echod.process.poll() is not None, "a worker")
-            echod.signal(signal.SIGSTOP)  # in the middle of the start
+            suspend(echod.pid)  # in the middle of the start
             workers = echod.workers()
             if 0 < len(workers) < 100:
                 os.kill(workers[-1], signal.SIGKILL)
