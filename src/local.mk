@@ -3,6 +3,7 @@ noinst_LIBRARIES += src/libechod.a
 src_libechod_a_SOURCES = \
 	src/channel.c src/channel.h \
 	src/clock.h \
+	src/cmdline.c src/cmdline.h \
 	src/conn.c src/conn.h \
 	src/crew.c src/crew.h \
 	src/defaults.h \

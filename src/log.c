@@ -33,6 +33,7 @@ static struct {
 } sink = { .sink = SINK_PLAIN, .fd = STDERR_FILENO, .threshold = LOG_NOTICE };
 
 static struct log_lost lost_here;
+static const char *program = "echod";
 
 static const char *level_name(int priority)
 {
@@ -86,6 +87,11 @@ static void from_libevent(int severity, const char *message)
     log_begin(&line, priorities[severity & 3], "libevent");
     log_text(&line, "message", message);
     log_end(&line);
+}
+
+void log_set_program(const char *name)
+{
+    program = name;
 }
 
 void log_open(int threshold, bool to_syslog)
@@ -156,7 +162,7 @@ void log_begin(struct log_line *line, int priority, const char *event)
     if (sink.sink == SINK_SYSLOG) { /* RFC 3164's header, as the C library writes it */
         append(line, "<%d>", LOG_DAEMON | priority);
         append_time(line, "%b %e %T", false);
-        append(line, " echod[%d]:", (int) getpid());
+        append(line, " %s[%d]:", program, (int) getpid());
     } else if (sink.journal) {
         append(line, "<%d>", priority);
     } else {
@@ -320,7 +326,7 @@ void log_startup_error(const char *what, const char *text)
 {
     char out[5];
 
-    fprintf(stderr, "echod: %s: ", what);
+    fprintf(stderr, "%s: %s: ", program, what);
     for (; *text != '\0'; text++) {
         if (is_plain((unsigned char) *text) || strchr(" =\"\\", *text) != NULL)
             fputc(*text, stderr);

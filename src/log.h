@@ -33,6 +33,9 @@ struct log_line {
     char text[LOG_LINE_MAX];
 };
 
+/* NAME is what lines of the system log and start-up errors begin with; static, "echod" if unset. */
+void log_set_program(const char *name);
+
 /*
  * Opens the sink: stderr, or the system log if TO_SYSLOG. Lines less urgent than THRESHOLD are
  * left out. libevent's own messages come here from now on. Call once, before any thread starts.
@@ -65,7 +68,7 @@ void log_end(struct log_line *line);
 void log_failure(int priority, const char *event, const char *what, int error);
 
 /*
- * Before the log is open: "echod: WHAT: TEXT" on stderr; TEXT is the offending text, with
+ * Before the log is open: "PROGRAM: WHAT: TEXT" on stderr; TEXT is the offending text, with
  * unprintable bytes escaped.
  */
 void log_startup_error(const char *what, const char *text);

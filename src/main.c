@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -87,16 +86,13 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
     signal(SIGHUP, SIG_IGN);  /* nothing to load anew */
     switch (options_parse(&options, argc, argv)) {
-    case OPTIONS_SERVE:
+    case CMDLINE_RUN:
         status = serve(&options);
         break;
-    case OPTIONS_DONE:
-        if (fflush(stdout) != 0 || ferror(stdout)) {
-            log_startup_error(strerror(errno), "standard output");
-            status = 1;
-        }
+    case CMDLINE_DONE:
+        status = cmdline_answered();
         break;
-    case OPTIONS_WRONG:
+    case CMDLINE_WRONG:
         status = 2;
         break;
     }

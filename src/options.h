@@ -1,4 +1,4 @@
-/* options: the command line, as one table that drives getopt_long and --help. */
+/* options: what the user of echod asked for on its command line. */
 #ifndef ECHOD_OPTIONS_H
 #define ECHOD_OPTIONS_H
 
@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cmdline.h"
 #include "endpoint.h"
 #include "spawn.h"
 
-/* What the user asked for; const once it is parsed. Times are in milliseconds. */
+/* Const once it is parsed. Times are in milliseconds. */
 struct options {
     uint64_t workers;
     enum spawn_model model;
@@ -25,18 +26,11 @@ struct options {
     size_t endpoint_count;
 };
 
-/* What to do after parsing. */
-enum options_result {
-    OPTIONS_SERVE,
-    OPTIONS_DONE,  /* --help and the like: answered on stdout */
-    OPTIONS_WRONG, /* a usage error: told on stderr in one line */
-};
-
 /*
  * Parses the command line into *OPTIONS, which keeps pointers into ARGV. options_free releases it,
  * whatever the result.
  */
-enum options_result options_parse(struct options *options, int argc, char **argv);
+enum cmdline_result options_parse(struct options *options, int argc, char **argv);
 void options_free(struct options *options);
 
 /* The least urgent priority to be logged. */

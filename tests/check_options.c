@@ -11,7 +11,7 @@
 enum { ARGUMENTS_MOST = 8 };
 
 /* Parses the words of LINE, separated by blanks, of which the parsed options keep pointers. */
-static enum options_result parse(struct options *options, const char *line)
+static enum cmdline_result parse(struct options *options, const char *line)
 {
     static char words[256];
     char *argv[ARGUMENTS_MOST + 2] = { (char *) "echod" }, *rest = words;
@@ -28,13 +28,13 @@ static enum options_result parse(struct options *options, const char *line)
 
 static void expect_good(struct options *options, const char *line)
 {
-    enum options_result result;
+    enum cmdline_result result;
     const char *text;
 
     capture_begin(STDERR_FILENO);
     result = parse(options, line);
     text = capture_end();
-    ck_assert_msg(result == OPTIONS_SERVE, "%s: %s", line, text);
+    ck_assert_msg(result == CMDLINE_RUN, "%s: %s", line, text);
     ck_assert_str_eq(text, "");
 }
 
@@ -42,7 +42,7 @@ static void expect_good(struct options *options, const char *line)
 static void expect_wrong(const char *line, const char *what, const char *quoted)
 {
     struct options options;
-    enum options_result result;
+    enum cmdline_result result;
     char wanted[300];
 
     capture_begin(STDERR_FILENO);
@@ -50,7 +50,7 @@ static void expect_wrong(const char *line, const char *what, const char *quoted)
     options_free(&options);
     snprintf(wanted, sizeof(wanted), "echod: %s: %s\n", what, quoted);
     ck_assert_str_eq(capture_end(), wanted);
-    ck_assert_msg(result == OPTIONS_WRONG, "%s was taken", line);
+    ck_assert_msg(result == CMDLINE_WRONG, "%s was taken", line);
 }
 
 START_TEST(defaults)
@@ -233,7 +233,7 @@ START_TEST(a_hostile_value_stays_one_line)
     memcpy(value, "--workers=\x1b[2J", 14);
     value[sizeof(value) - 1] = '\0';
     capture_begin(STDERR_FILENO);
-    ck_assert_int_eq(options_parse(&options, 2, argv), OPTIONS_WRONG);
+    ck_assert_int_eq(options_parse(&options, 2, argv), CMDLINE_WRONG);
     options_free(&options);
     text = capture_end();
     ck_assert_uint_eq(count_lines(text), 1);
@@ -283,7 +283,7 @@ END_TEST
 /* What is printed on stdout in answer to LINE. */
 static const char *answered(const char *line)
 {
-    enum options_result result;
+    enum cmdline_result result;
     struct options options;
     const char *text;
 
@@ -291,7 +291,7 @@ static const char *answered(const char *line)
     result = parse(&options, line);
     options_free(&options);
     text = capture_end();
-    ck_assert_int_eq(result, OPTIONS_DONE);
+    ck_assert_int_eq(result, CMDLINE_DONE);
     return text;
 }
 
