@@ -52,10 +52,14 @@ static void set_phase(struct conn *conn, enum conn_phase phase)
     conn->phase = phase;
 }
 
-/* A byte has moved: to the end of the queue. */
+/* A byte has moved: to the end of the queue, unless it is among the last there already. */
 static void touch(struct conn *conn)
 {
-    conn->last_active = clock_ms();
+    int64_t now = clock_ms();
+
+    if (conn->last_active == now)
+        return;
+    conn->last_active = now;
     TAILQ_REMOVE(queue_of(conn), conn, link);
     TAILQ_INSERT_TAIL(queue_of(conn), conn, link);
 }
@@ -160,15 +164,10 @@ static void log_closed(const struct conn *conn, enum close_reason reason)
 
 void conn_send(struct conn *conn, struct evbuffer *data)
 {
-    int written = 0;
-
-    if (!is_pending(conn)) /* or else bytes would overtake each other */
-        written = evbuffer_write(data, fd_of(conn));
-    if (written > 0)
-        count_sent(conn, (size_t) written);
+    if (!is_pending(conn))
+        count_sent(conn, fastpath_send(conn->bev, data));
     if (evbuffer_get_length(data) == 0)
         return;
-    /* The kernel is full, or the socket broken: the bufferevent finds out which. */
     evbuffer_add_buffer(output_of(conn), data);
     /* It waits for that already, unless memory was short when it wanted to. */
     bufferevent_enable(conn->bev, EV_WRITE);
@@ -216,7 +215,7 @@ void conn_finish(struct conn *conn, enum close_reason reason)
 static void on_readable(struct bufferevent *bev, void *argument)
 {
     struct conn *conn = argument;
-    struct evbuffer *input = bufferevent_get_input(bev);
+    struct evbuffer *input = fastpath_receive(&conn->set->fastpath, bev);
     size_t bytes = evbuffer_get_length(input);
 
     conn->received += bytes;
@@ -285,6 +284,7 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
     conn->bev = bufferevent_socket_new(set->base, fd, 0);
     if (conn->bev == NULL)
         goto fail;
+    fastpath_prepare(conn->bev);
     bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
     if (evbuffer_add_cb(output_of(conn), on_output, conn) == NULL ||
         bufferevent_enable(conn->bev, EV_READ) != 0)

@@ -9,6 +9,7 @@ src_libechod_a_SOURCES = \
 	src/defaults.h \
 	src/echo.c src/echo.h \
 	src/endpoint.c src/endpoint.h \
+	src/fastpath.c src/fastpath.h \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \

@@ -286,7 +286,8 @@ static void worker_release(struct worker *worker)
     channel_free(worker->channel);
     free(worker->origins);
     if (worker->base != NULL)
-        event_base_free(worker->base);
+        event_base_free(worker->base); /* which frees bufferevents, and their buffers, at last */
+    fastpath_release(&worker->conns.fastpath);
 }
 
 int worker_run(const struct worker_setup *setup, unsigned number, int fd)
