@@ -54,7 +54,7 @@ const char *cmdline_time(const struct cmdline_option *option, void *options, con
     uint64_t unit = unit_of(unit_text), number;
     double part = 0;
 
-    if (whole == 0 || unit == 0)
+    if (whole + fraction == 0 || unit == 0)
         return "malformed time";
     number = whole > 12 ? CMDLINE_TIME_MOST + 1 : strtoull(value, NULL, 10);
     for (size_t i = fraction; i > 0; i--)
@@ -168,12 +168,15 @@ static enum cmdline_result set(const struct cmdline_option *option, void *option
                                const char *value)
 {
     const char *wrong = option->set(option, options, value);
-    char text[256];
+    char *text = NULL;
 
     if (wrong == NULL)
         return CMDLINE_RUN;
-    snprintf(text, sizeof(text), "--%s=%s", option->name, value);
-    return cmdline_wrong(wrong, text);
+    if (asprintf(&text, "--%s=%s", option->name, value) < 0)
+        return cmdline_wrong(wrong, value);
+    cmdline_wrong(wrong, text);
+    free(text);
+    return CMDLINE_WRONG;
 }
 
 enum cmdline_result cmdline_parse(const struct cmdline *cmdline, void *options, int argc,

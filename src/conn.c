@@ -351,14 +351,34 @@ bool conn_is_quiet(const struct conn *conn, int64_t now)
            silence >= (int64_t) tcp_round_trip_us(fd_of(conn)) * QUIET_ROUND_TRIPS / 1000;
 }
 
+/* To its place in the order of last activity, which is sought from the end. */
+static void reorder(struct conn *conn)
+{
+    struct conn_queue *queue = queue_of(conn);
+    struct conn *before = TAILQ_LAST(queue, conn_queue);
+
+    while (before != NULL && (before == conn || before->last_active > conn->last_active))
+        before = TAILQ_PREV(before, conn_queue, link);
+    TAILQ_REMOVE(queue, conn, link);
+    if (before != NULL)
+        TAILQ_INSERT_AFTER(queue, before, conn, link);
+    else
+        TAILQ_INSERT_HEAD(queue, conn, link);
+}
+
 bool conn_has_moved(struct conn *conn)
 {
     int bytes = tcp_unacknowledged(fd_of(conn));
+    int64_t when;
 
     if (bytes == conn->unacknowledged)
         return false;
     conn->unacknowledged = bytes;
-    touch(conn);
+    when = clock_ms() - tcp_since_sent_ms(fd_of(conn));
+    if (when <= conn->last_active)
+        return false;
+    conn->last_active = when;
+    reorder(conn);
     return true;
 }
 

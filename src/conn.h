@@ -75,8 +75,8 @@ void *conn_state(const struct conn *conn);
 int64_t conn_last_active(const struct conn *conn);
 
 /*
- * Have bytes left for the peer since this was last asked, though we gave the kernel none? Those of
- * a slow reader wait there. If so, that counts as activity.
+ * Have bytes left for the peer since it was last active, though we gave the kernel none? Those of
+ * a slow reader wait there. If so it was active when the last of them left.
  */
 bool conn_has_moved(struct conn *conn);
 

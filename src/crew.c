@@ -351,13 +351,27 @@ bool crew_start(struct crew *crew)
     return true;
 }
 
+/* Clients are queued at the sockets of MEMBER, and nobody is there to accept them. */
+static bool is_deserted(const struct member *member)
+{
+    const struct crew *crew = member->crew;
+
+    if (member->channel != NULL || member->deputy != NULL)
+        return false;
+    return sockets_are_own(crew->setup->sockets) || !is_anyone_left(crew);
+}
+
 void crew_drain(struct crew *crew)
 {
     crew->is_draining = true;
     for (unsigned i = 0; i < crew->count; i++) {
-        event_del(crew->members[i].respawn);
-        if (crew->members[i].channel != NULL)
-            channel_send(crew->members[i].channel, FRAME_DRAIN, NULL, 0, -1);
+        struct member *member = &crew->members[i];
+
+        event_del(member->respawn);
+        if (is_deserted(member) && !start_member(member))
+            log_failure(LOG_ERR, "worker-failed", "start", errno);
+        if (member->channel != NULL)
+            channel_send(member->channel, FRAME_DRAIN, NULL, 0, -1);
     }
     crew_reap(crew);
 }

@@ -14,7 +14,7 @@
 
 /* One listening socket. */
 struct listener {
-    LIST_ENTRY(listener) link;
+    TAILQ_ENTRY(listener) link; /* in the order of whose turn it is to be accepted at */
     struct listeners *all;
     struct evconnlistener *acceptor;
     const struct conn_origin *origin;
@@ -22,7 +22,8 @@ struct listener {
 };
 
 struct listeners {
-    LIST_HEAD(listener_list, listener) list;
+    TAILQ_HEAD(listener_queue, listener) queue;
+    unsigned count;
     struct conn_set *set;
     struct limits *limits;
     unsigned worker;
@@ -55,7 +56,7 @@ static void set_accepting(struct listeners *listeners, bool accepting)
 {
     struct listener *one;
 
-    LIST_FOREACH(one, &listeners->list, link)
+    TAILQ_FOREACH(one, &listeners->queue, link)
         if (accepting)
             evconnlistener_enable(one->acceptor);
         else
@@ -132,28 +133,50 @@ static void on_accept_failed(struct evconnlistener *acceptor, void *context)
         set_paused(listener->all, PAUSE_DESCRIPTORS);
 }
 
-/* Accepts all that is queued at LISTENER; false: still or again paused. */
-static bool accept_queued(struct listener *listener)
+enum outcome { NOBODY, SERVED, PARKED, FAILED };
+
+/* Accepts the first that is queued at LISTENER. */
+static enum outcome accept_one(struct listener *listener)
 {
-    int queue = evconnlistener_get_fd(listener->acceptor);
+    struct sockaddr_storage from;
+    socklen_t length;
+    int fd;
 
-    for (;;) {
-        struct sockaddr_storage from;
-        socklen_t length = sizeof(from);
-        int fd = accept4(queue, (struct sockaddr *) &from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    do {
+        length = sizeof(from);
+        fd = accept4(evconnlistener_get_fd(listener->acceptor), (struct sockaddr *) &from,
+                     &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (fd < 0 && errno != EAGAIN && is_of_connection(errno));
+    if (fd >= 0) {
+        struct address peer = address_from((struct sockaddr *) &from, length);
 
-        if (fd >= 0) {
-            struct address peer = address_from((struct sockaddr *) &from, length);
-
-            if (!serve(listener->all, fd, &peer, listener->origin))
-                return false;
-        } else if (errno == EAGAIN) {
-            return true;
-        } else if (!is_of_connection(errno)) {
-            set_paused(listener->all, PAUSE_DESCRIPTORS);
-            return false;
-        }
+        return serve(listener->all, fd, &peer, listener->origin) ? SERVED : PARKED;
     }
+    if (errno == EAGAIN)
+        return NOBODY;
+    set_paused(listener->all, PAUSE_DESCRIPTORS);
+    return FAILED;
+}
+
+/*
+ * Accepts one at each address in turn, until nobody is queued: who waits at one is not passed by
+ * all who come to another. False: still or again paused.
+ */
+static bool accept_in_turn(struct listeners *listeners)
+{
+    for (unsigned empty = 0; empty < listeners->count;) {
+        struct listener *next = TAILQ_FIRST(&listeners->queue);
+        enum outcome outcome = accept_one(next);
+
+        if (outcome == FAILED)
+            return false;
+        TAILQ_REMOVE(&listeners->queue, next, link);
+        TAILQ_INSERT_TAIL(&listeners->queue, next, link);
+        if (outcome == PARKED)
+            return false;
+        empty = outcome == NOBODY ? empty + 1 : 0;
+    }
+    return true;
 }
 
 /* Serves whom we let wait: the parked connection, then the queues. False: somebody still waits. */
@@ -161,15 +184,11 @@ static bool serve_waiting(struct listeners *listeners)
 {
     struct address peer = listeners->parked.peer;
     int fd = listeners->parked.fd;
-    struct listener *one;
 
     listeners->parked.fd = -1;
     if (fd >= 0 && !serve(listeners, fd, &peer, listeners->parked.origin))
         return false;
-    LIST_FOREACH(one, &listeners->list, link)
-        if (!accept_queued(one))
-            return false;
-    return true;
+    return accept_in_turn(listeners);
 }
 
 /* The pause is over when nobody waits any more: until then every slot goes to who does. */
@@ -195,7 +214,7 @@ struct listeners *listeners_new(struct conn_set *set, struct limits *limits, uns
 
     if (listeners == NULL)
         return NULL;
-    LIST_INIT(&listeners->list);
+    TAILQ_INIT(&listeners->queue);
     listeners->set = set;
     listeners->limits = limits;
     listeners->worker = worker;
@@ -211,17 +230,18 @@ struct listeners *listeners_new(struct conn_set *set, struct limits *limits, uns
 
 static void listener_free(struct listener *listener)
 {
-    LIST_REMOVE(listener, link);
+    TAILQ_REMOVE(&listener->all->queue, listener, link);
+    listener->all->count--;
     evconnlistener_free(listener->acceptor);
     free(listener);
 }
 
 static void close_all(struct listeners *listeners)
 {
-    struct listener *one = LIST_FIRST(&listeners->list), *next;
+    struct listener *one = TAILQ_FIRST(&listeners->queue), *next;
 
     for (; one != NULL; one = next) {
-        next = LIST_NEXT(one, link);
+        next = TAILQ_NEXT(one, link);
         listener_free(one);
     }
 }
@@ -265,7 +285,8 @@ bool listeners_add(struct listeners *listeners, int fd, const struct conn_origin
     listener->all = listeners;
     listener->origin = origin;
     listener->group = group;
-    LIST_INSERT_HEAD(&listeners->list, listener, link);
+    TAILQ_INSERT_TAIL(&listeners->queue, listener, link);
+    listeners->count++;
     if (listeners->paused != 0 || evconnlistener_enable(listener->acceptor) == 0)
         return true;
     listener_free(listener);
@@ -278,10 +299,10 @@ fail:
 
 void listeners_remove(struct listeners *listeners, unsigned group)
 {
-    struct listener *one = LIST_FIRST(&listeners->list), *next;
+    struct listener *one = TAILQ_FIRST(&listeners->queue), *next;
 
     for (; one != NULL; one = next) {
-        next = LIST_NEXT(one, link);
+        next = TAILQ_NEXT(one, link);
         if (one->group == group)
             listener_free(one);
     }
@@ -304,11 +325,11 @@ void listeners_retry(struct listeners *listeners)
 
 static void stop_queueing(struct listeners *listeners)
 {
-    int64_t handshake = DRAIN_TICK_MS;
+    int64_t handshake = LOOPBACK_HANDSHAKE_MS;
     struct listener *one;
 
     set_accepting(listeners, false);
-    LIST_FOREACH(one, &listeners->list, link) {
+    TAILQ_FOREACH(one, &listeners->queue, link) {
         tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
         if (!tcp_is_loopback(evconnlistener_get_fd(one->acceptor)))
             handshake = HANDSHAKE_MS;
@@ -318,13 +339,11 @@ static void stop_queueing(struct listeners *listeners)
 
 bool listeners_drain(struct listeners *listeners)
 {
-    struct listener *one;
-    bool is_empty = true;
+    bool is_empty;
 
     if (listeners->drain_until == 0)
         stop_queueing(listeners);
-    LIST_FOREACH(one, &listeners->list, link)
-        is_empty = is_empty && listeners->paused == 0 && accept_queued(one);
+    is_empty = listeners->paused == 0 && accept_in_turn(listeners);
     if (!is_empty || clock_ms() < listeners->drain_until)
         return false;
     close_all(listeners);

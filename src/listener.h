@@ -49,8 +49,8 @@ void listeners_retry(struct listeners *listeners);
 
 /*
  * Closes the listeners without a loss: accepts what the kernel has queued, for as long as
- * handshakes under way may take. To be called every DRAIN_TICK_MS until it returns true: all are
- * closed.
+ * handshakes under way may take. To be called every LOOPBACK_HANDSHAKE_MS until it returns true:
+ * all are closed.
  */
 bool listeners_drain(struct listeners *listeners);
 

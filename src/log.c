@@ -28,6 +28,7 @@ static struct {
     enum sink sink;
     int fd;
     int threshold;
+    bool is_open;
     bool journal;
     struct log_lost *lost;
 } sink = { .sink = SINK_PLAIN, .fd = STDERR_FILENO, .threshold = LOG_NOTICE };
@@ -79,19 +80,26 @@ static void open_stderr(void)
     }
 }
 
+/* libevent says that it fails for good at the level of errors, and then ends the program. */
 static void from_libevent(int severity, const char *message)
 {
     static const int priorities[] = { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR };
     struct log_line line;
 
+    if (!sink.is_open) {
+        if (severity == EVENT_LOG_ERR)
+            log_startup_error("cannot start", message);
+        return;
+    }
     log_begin(&line, priorities[severity & 3], "libevent");
     log_text(&line, "message", message);
     log_end(&line);
 }
 
-void log_set_program(const char *name)
+void log_start(const char *name)
 {
     program = name;
+    event_set_log_callback(from_libevent);
 }
 
 void log_open(int threshold, bool to_syslog)
@@ -103,7 +111,7 @@ void log_open(int threshold, bool to_syslog)
     } else {
         open_stderr();
     }
-    event_set_log_callback(from_libevent);
+    sink.is_open = true;
 }
 
 void log_count_lost_in(struct log_lost *lost)

@@ -33,12 +33,16 @@ struct log_line {
     char text[LOG_LINE_MAX];
 };
 
-/* NAME is what lines of the system log and start-up errors begin with; static, "echod" if unset. */
-void log_set_program(const char *name);
+/*
+ * The first call of all. NAME, which is static, is what start-up errors and lines of the system
+ * log begin with. libevent's own messages come here: until the log is open, that of a failure that
+ * ends the program as a start-up error, and no other.
+ */
+void log_start(const char *name);
 
 /*
  * Opens the sink: stderr, or the system log if TO_SYSLOG. Lines less urgent than THRESHOLD are
- * left out. libevent's own messages come here from now on. Call once, before any thread starts.
+ * left out. Call once, before any thread starts.
  */
 void log_open(int threshold, bool to_syslog);
 

@@ -58,16 +58,17 @@ static int serve(const struct options *options)
     struct sockets_error error;
     struct pidfile pidfile;
     struct sockets sockets;
+    const char *wrong;
     int status;
 
     fill_standard_descriptors();
     raise_descriptor_limit(options->backend);
-    if (!pidfile_open(&pidfile, options->pid_file)) {
-        log_startup_error(strerror(errno), options->pid_file);
+    wrong = pidfile_open(&pidfile, options->pid_file);
+    if (wrong != NULL) {
+        log_startup_error(wrong, options->pid_file);
         return 1;
     }
     if (open_sockets(&sockets, options, &error)) {
-        log_open(options_log_threshold(options), options->to_syslog);
         status = supervisor_run(options, &sockets, services, &pidfile);
         sockets_free(&sockets);
     } else {
@@ -82,7 +83,11 @@ int main(int argc, char **argv)
 {
     struct options options;
     int status = 0;
+    sigset_t none;
 
+    log_start("echod");
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
     signal(SIGHUP, SIG_IGN);  /* nothing to load anew */
     switch (options_parse(&options, argc, argv)) {

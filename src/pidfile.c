@@ -8,51 +8,76 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool pidfile_open(struct pidfile *file, const char *path)
+static bool open_directory(struct pidfile *file, const char *path)
 {
-    const char *slash = path != NULL ? strrchr(path, '/') : NULL;
     char directory[PATH_MAX] = ".";
 
-    *file = (struct pidfile){ .directory = -1, .name = slash != NULL ? slash + 1 : path };
-    if (path == NULL)
-        return true;
-    if (slash != NULL)
-        snprintf(directory, sizeof(directory), "%.*s/", (int) (slash - path), path);
+    if (file->name != path)
+        snprintf(directory, sizeof(directory), "%.*s", (int) (file->name - path), path);
     file->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file->directory >= 0 && *file->name != '\0' &&
-        faccessat(file->directory, ".", W_OK, AT_EACCESS) == 0)
-        return true;
-    if (*file->name == '\0')
-        errno = EISDIR;
-    pidfile_close(file);
-    return false;
+    return file->directory >= 0;
 }
 
-bool pidfile_write(struct pidfile *file)
+/* A file of that name may be there, of a server that is gone; of any other thing we keep off. */
+static const char *check_name(const struct pidfile *file)
 {
-    char draft[NAME_MAX + 1], text[16];
-    int fd, error, length = snprintf(text, sizeof(text), "%d\n", (int) getpid());
+    struct stat status;
+
+    if (*file->name == '\0')
+        return strerror(EISDIR);
+    if (fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISREG(status.st_mode))
+        return "not a regular file";
+    return NULL;
+}
+
+/* Under another name first: nobody may read half a number. */
+static bool write_draft(struct pidfile *file)
+{
+    char text[16];
+    int fd, length = snprintf(text, sizeof(text), "%d\n", (int) getpid());
     struct stat status = { 0 };
     bool written;
 
+    snprintf(file->draft, sizeof(file->draft), ".%.200s.%d", file->name, (int) getpid());
+    fd = openat(file->directory, file->draft,
+                O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        file->draft[0] = '\0';
+        return false;
+    }
+    written = write(fd, text, (size_t) length) == length && fstat(fd, &status) == 0;
+    file->inode = status.st_ino;
+    return close(fd) == 0 && written;
+}
+
+const char *pidfile_open(struct pidfile *file, const char *path)
+{
+    const char *slash = path != NULL ? strrchr(path, '/') : NULL, *wrong = NULL;
+
+    *file = (struct pidfile){ .directory = -1, .name = slash != NULL ? slash + 1 : path };
+    if (path == NULL)
+        return NULL;
+    if (open_directory(file, path)) {
+        wrong = check_name(file);
+        if (wrong == NULL && write_draft(file))
+            return NULL;
+    }
+    if (wrong == NULL)
+        wrong = strerror(errno);
+    pidfile_close(file);
+    return wrong;
+}
+
+bool pidfile_publish(struct pidfile *file)
+{
     if (file->directory < 0)
         return true;
-    /* Under another name first: nobody may read half a number. */
-    snprintf(draft, sizeof(draft), ".%.200s.%d", file->name, (int) getpid());
-    fd = openat(file->directory, draft, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-                0644);
-    if (fd < 0)
-        return false;
-    written = write(fd, text, (size_t) length) == length && fstat(fd, &status) == 0;
-    file->is_written = close(fd) == 0 && written &&
-                       renameat(file->directory, draft, file->directory, file->name) == 0;
-    file->inode = status.st_ino;
+    file->is_written =
+        renameat(file->directory, file->draft, file->directory, file->name) == 0;
     if (file->is_written)
-        return true;
-    error = errno;
-    unlinkat(file->directory, draft, 0);
-    errno = error;
-    return false;
+        file->draft[0] = '\0';
+    return file->is_written;
 }
 
 void pidfile_close(struct pidfile *file)
@@ -60,6 +85,8 @@ void pidfile_close(struct pidfile *file)
     struct stat status;
     int error = errno;
 
+    if (file->draft[0] != '\0')
+        unlinkat(file->directory, file->draft, 0);
     if (file->is_written && fstatat(file->directory, file->name, &status, 0) == 0 &&
         status.st_ino == file->inode) /* or else it has become another one's */
         unlinkat(file->directory, file->name, 0);

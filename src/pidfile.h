@@ -7,20 +7,22 @@
 
 /* The fields are pidfile's own. */
 struct pidfile {
-    int directory; /* kept open: the path may mean another file later */
+    int directory; /* kept open: the path may mean another file later; -1: no file is kept */
     const char *name;
+    char draft[256]; /* the name under which it is written; empty: it is not there */
     bool is_written;
     ino_t inode; /* of the file that we wrote */
 };
 
 /*
- * Finds the directory of PATH, which has to outlive *FILE, and that we may write there. PATH NULL:
- * no file is kept. On failure returns false with errno set.
+ * Writes the file under a name for the time being, next to PATH, which has to outlive *FILE. PATH
+ * NULL: no file is kept. Returns NULL, or what is wrong as a text that is valid until the next
+ * call of strerror; then nothing is left behind.
  */
-bool pidfile_open(struct pidfile *file, const char *path);
+const char *pidfile_open(struct pidfile *file, const char *path);
 
-/* Writes the file, whole or not at all. On failure returns false with errno set. */
-bool pidfile_write(struct pidfile *file);
+/* Gives it its name, whole or not at all. On failure returns false with errno set. */
+bool pidfile_publish(struct pidfile *file);
 
 /* Removes it, if it is there as we wrote it, and forgets the directory; errno is kept. */
 void pidfile_close(struct pidfile *file);

@@ -17,11 +17,20 @@ static void set_option(int fd, int level, int name)
     (void) setsockopt(fd, level, name, &on, sizeof(on));
 }
 
+/* Gives -1, with errno kept. */
+static int close_failed(int fd)
+{
+    int error = errno;
+
+    close(fd);
+    errno = error;
+    return -1;
+}
+
 /* A socket bound to ADDRESS; -1 with errno set. */
 static int bind_socket(const struct address *address, bool reuse_port)
 {
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int error;
 
     if (fd < 0)
         return -1;
@@ -33,10 +42,17 @@ static int bind_socket(const struct address *address, bool reuse_port)
     tcp_set_defaults(fd);
     if (bind(fd, &address->any, address->length) == 0)
         return fd;
-    error = errno;
-    close(fd);
-    errno = error;
-    return -1;
+    return close_failed(fd);
+}
+
+/* The same, and it listens. */
+static int listen_socket(const struct address *address, bool reuse_port)
+{
+    int fd = bind_socket(address, reuse_port);
+
+    if (fd < 0 || listen(fd, SOMAXCONN) == 0)
+        return fd;
+    return close_failed(fd);
 }
 
 static void close_fds(int *fds, size_t count)
@@ -50,30 +66,27 @@ static void close_fds(int *fds, size_t count)
 
 /*
  * Opens COUNT sockets that share the port of *ADDRESS, which becomes the address as bound. The
- * first is bound without SO_REUSEPORT, so that a conflict with any other program shows, also with
- * one that shares its ports; it shares with the others, that only we can open, from then on.
+ * first is bound, and listens, without SO_REUSEPORT: so a conflict with any other program shows,
+ * also with one that shares its ports, or is started at the same moment. It shares with the
+ * others, that only we can open, from then on.
  */
 static bool open_shared(struct address *address, int *fds, size_t count)
 {
-    size_t opened = 0;
+    size_t opened = 1;
     int error;
 
-    fds[0] = bind_socket(address, false);
+    fds[0] = listen_socket(address, false);
     if (fds[0] < 0)
         return false;
-    opened = 1;
     if (getsockname(fds[0], &address->any, &address->length) != 0)
         goto fail;
     if (count > 1)
         set_option(fds[0], SOL_SOCKET, SO_REUSEPORT);
     for (; opened < count; opened++) {
-        fds[opened] = bind_socket(address, true);
+        fds[opened] = listen_socket(address, true);
         if (fds[opened] < 0)
             goto fail;
     }
-    for (size_t i = 0; i < count; i++)
-        if (listen(fds[i], SOMAXCONN) != 0)
-            goto fail;
     return true;
 fail:
     error = errno;

@@ -43,7 +43,7 @@ static void on_ready(void *context)
     const struct options *options = supervisor->setup.options;
     struct log_line line;
 
-    if (!pidfile_write(supervisor->pidfile)) {
+    if (!pidfile_publish(supervisor->pidfile)) {
         log_failure(LOG_ERR, "pid-file-failed", options->pid_file, errno);
         stop(supervisor, 1);
         return;
@@ -151,8 +151,8 @@ static void start_drain(struct supervisor *supervisor, const char *signal_name)
     log_number(&line, "connections", supervisor->before_drain.active);
     log_end(&line);
     reactor_start_timer(supervisor->deadline, timeout);
-    sockets_close(supervisor->sockets);
     crew_drain(supervisor->crew);
+    sockets_close(supervisor->sockets);
 }
 
 static void on_terminate(evutil_socket_t number, short what, void *context)
@@ -251,6 +251,7 @@ int supervisor_run(const struct options *options, struct sockets *sockets,
     };
 
     if (init(&supervisor)) {
+        log_open(options_log_threshold(options), options->to_syslog);
         sockets_announce(sockets); /* signals are heard by now */
         if (crew_start(supervisor.crew))
             event_base_dispatch(supervisor.base);

@@ -18,6 +18,7 @@ static void set_option(int fd, int level, int name, int value)
 void tcp_set_defaults(int fd)
 {
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1); /* an urgent byte is a byte */
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
@@ -50,6 +51,11 @@ static struct tcp_info info_of(int fd)
 uint32_t tcp_round_trip_us(int fd)
 {
     return info_of(fd).tcpi_rtt;
+}
+
+int64_t tcp_since_sent_ms(int fd)
+{
+    return info_of(fd).tcpi_last_data_sent;
 }
 
 bool tcp_is_closed(int fd, int *error)

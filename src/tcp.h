@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /*
- * Asks for prompt sending (TCP_NODELAY) and keepalive on FD. On a listening socket: accepted ones
- * inherit both, which saves the system calls per connection.
+ * Asks for prompt sending (TCP_NODELAY), keepalive, and urgent data in line on FD. On a listening
+ * socket: accepted ones inherit all that, which saves the system calls per connection.
  */
 void tcp_set_defaults(int fd);
 
@@ -19,6 +19,9 @@ int tcp_unacknowledged(int fd);
 
 /* The measured round trip of FD, in microseconds; 0: unknown. */
 uint32_t tcp_round_trip_us(int fd);
+
+/* How long ago FD last sent data, in milliseconds: a slow reader that moves lets it send. */
+int64_t tcp_since_sent_ms(int fd);
 
 /* Is the connection of FD over, for both sides? Then *ERROR is why, or 0: errno's numbers. */
 bool tcp_is_closed(int fd, int *error);

@@ -151,7 +151,7 @@ static void on_drain(evutil_socket_t fd, short what, void *context)
         TAILQ_EMPTY(&worker->conns.lingering))
         event_base_loopbreak(worker->base);
     else
-        reactor_start_timer(worker->drain, DRAIN_TICK_MS);
+        reactor_start_timer(worker->drain, is_closed ? DRAIN_TICK_MS : LOOPBACK_HANDSHAKE_MS);
 }
 
 static void start_drain(struct worker *worker)

@@ -315,6 +315,7 @@ START_TEST(libevents_messages_are_lines)
 {
     const char *text;
 
+    log_start("echod");
     capture_log_begin(LOG_DEBUG);
     /* Two priorities are asked for once events exist: libevent warns. */
     struct event_base *base = event_base_new();

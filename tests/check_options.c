@@ -13,7 +13,7 @@ enum { ARGUMENTS_MOST = 8 };
 /* Parses the words of LINE, separated by blanks, of which the parsed options keep pointers. */
 static enum cmdline_result parse(struct options *options, const char *line)
 {
-    static char words[256];
+    static char words[1024];
     char *argv[ARGUMENTS_MOST + 2] = { (char *) "echod" }, *rest = words;
     int argc = 1;
 
@@ -43,7 +43,7 @@ static void expect_wrong(const char *line, const char *what, const char *quoted)
 {
     struct options options;
     enum cmdline_result result;
-    char wanted[300];
+    char wanted[1100];
 
     capture_begin(STDERR_FILENO);
     result = parse(&options, line);
@@ -130,6 +130,7 @@ START_TEST(times)
         { "0", 0 },         { "0ms", 0 },           { "0.0h", 0 },
         { "1", 1000 },      { "1s", 1000 },         { "1ms", 1 },
         { "2m", 120000 },   { "3h", 10800000 },     { "1.5", 1500 },
+        { ".5", 500 },      { ".25m", 15000 },
         { "1.5m", 90000 },  { "0.25s", 250 },       { "0.001", 1 },
         { "0.5h", 1800000 }, { "250ms", 250 },      { "8784h", 31622400000 },
         { "007", 7000 },    { "1.0000000000000000000000000001s", 1000 },
@@ -154,7 +155,7 @@ START_TEST(malformed_times_are_refused)
         const char *text, *what;
     } table[] = {
         { "", "malformed time" },      { "s", "malformed time" },     { "-1", "malformed time" },
-        { "+1", "malformed time" },    { ".5", "malformed time" },    { "1.", "malformed time" },
+        { "+1", "malformed time" },    { ".", "malformed time" },    { "1.", "malformed time" },
         { "1.s", "malformed time" },   { "1,5", "malformed time" },   { "1.5.5", "malformed time" },
         { "1d", "malformed time" },    { "1S", "malformed time" },    { "1sec", "malformed time" },
         { "1e3", "malformed time" },   { "0x10", "malformed time" },  { "inf", "malformed time" },
@@ -174,6 +175,15 @@ START_TEST(malformed_times_are_refused)
             snprintf(line, sizeof(line), "%s=%s", names[k], table[i].text);
             expect_wrong(line, table[i].what, line);
         }
+}
+END_TEST
+
+START_TEST(a_long_value_is_quoted_whole)
+{
+    char line[900] = "--workers=";
+
+    memset(line + strlen(line), '9', sizeof(line) - strlen(line) - 1);
+    expect_wrong(line, "number out of range", line);
 }
 END_TEST
 
@@ -336,6 +346,7 @@ int main(void)
         every_backend_can_be_asked_for,
         times,
         malformed_times_are_refused,
+        a_long_value_is_quoted_whole,
         malformed_values_are_quoted,
         a_hostile_value_stays_one_line,
         endpoints_keep_their_order_and_text,

@@ -53,9 +53,9 @@ START_TEST(it_is_written_and_removed)
 
     make_directory();
     before = open_descriptors();
-    ck_assert(pidfile_open(&file, path));
-    ck_assert_int_eq(files_in_directory(), 0);
-    ck_assert(pidfile_write(&file));
+    ck_assert_ptr_null(pidfile_open(&file, path));
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ck_assert(pidfile_publish(&file));
     ck_assert(holds_our_pid(path));
     ck_assert_int_eq(files_in_directory(), 1); /* no draft left */
     pidfile_close(&file);
@@ -75,27 +75,40 @@ START_TEST(an_old_file_is_replaced)
     old = fopen(path, "w");
     fputs("1234567890123456789\n", old);
     fclose(old);
-    ck_assert(pidfile_open(&file, path));
-    ck_assert(pidfile_write(&file));
+    ck_assert_ptr_null(pidfile_open(&file, path));
+    ck_assert(pidfile_publish(&file));
     ck_assert(holds_our_pid(path));
     pidfile_close(&file);
     rmdir(directory);
 }
 END_TEST
 
-START_TEST(a_link_is_replaced_and_not_followed)
+static void expect_refused(const char *wanted)
 {
     struct pidfile file;
+    const char *wrong = pidfile_open(&file, path);
+
+    ck_assert_ptr_nonnull(wrong);
+    ck_assert_str_eq(wrong, wanted);
+    pidfile_close(&file);
+    ck_assert_int_eq(files_in_directory(), 1);
+}
+
+START_TEST(what_is_no_file_of_ours_stays)
+{
     char victim[96];
 
     make_directory();
     snprintf(victim, sizeof(victim), "%s/victim", directory);
     ck_assert_int_eq(symlink(victim, path), 0);
-    ck_assert(pidfile_open(&file, path));
-    ck_assert(pidfile_write(&file));
-    ck_assert(holds_our_pid(path));
-    ck_assert_int_ne(access(victim, F_OK), 0);
-    pidfile_close(&file);
+    expect_refused("not a regular file");
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    expect_refused("not a regular file");
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    expect_refused("not a regular file");
+    ck_assert_int_eq(rmdir(path), 0);
     rmdir(directory);
 }
 END_TEST
@@ -108,7 +121,7 @@ START_TEST(what_was_not_written_is_not_removed)
     make_directory();
     others = fopen(path, "w");
     fclose(others);
-    ck_assert(pidfile_open(&file, path));
+    ck_assert_ptr_null(pidfile_open(&file, path));
     pidfile_close(&file);
     ck_assert_int_eq(access(path, F_OK), 0);
     unlink(path);
@@ -120,8 +133,8 @@ START_TEST(no_path_is_no_file)
 {
     struct pidfile file;
 
-    ck_assert(pidfile_open(&file, NULL));
-    ck_assert(pidfile_write(&file));
+    ck_assert_ptr_null(pidfile_open(&file, NULL));
+    ck_assert(pidfile_publish(&file));
     pidfile_close(&file);
 }
 END_TEST
@@ -130,8 +143,11 @@ START_TEST(no_directory_is_told_at_once)
 {
     struct pidfile file;
 
-    ck_assert(!pidfile_open(&file, "/nonexistent/echod.pid"));
-    ck_assert_int_eq(errno, ENOENT);
+    ck_assert_str_eq(pidfile_open(&file, "/nonexistent/echod.pid"), strerror(ENOENT));
+    pidfile_close(&file);
+    ck_assert_ptr_nonnull(pidfile_open(&file, "/proc/echod.pid")); /* no place for files */
+    pidfile_close(&file);
+    ck_assert_str_eq(pidfile_open(&file, "/tmp/"), strerror(EISDIR));
     pidfile_close(&file);
 }
 END_TEST
@@ -141,10 +157,10 @@ START_TEST(what_cannot_be_written_leaves_nothing)
     struct pidfile file;
 
     make_directory();
+    ck_assert_ptr_null(pidfile_open(&file, path));
     ck_assert_int_eq(mkdir(path, 0700), 0); /* nothing can be renamed to it */
-    ck_assert(pidfile_open(&file, path));
     errno = 0;
-    ck_assert(!pidfile_write(&file));
+    ck_assert(!pidfile_publish(&file));
     ck_assert_int_eq(errno, EISDIR);
     pidfile_close(&file);
     ck_assert_int_eq(files_in_directory(), 1);
@@ -160,9 +176,9 @@ START_TEST(a_relative_path_means_where_we_started)
 
     make_directory();
     ck_assert_int_eq(chdir(directory), 0);
-    ck_assert(pidfile_open(&file, "echod.pid"));
+    ck_assert_ptr_null(pidfile_open(&file, "echod.pid"));
     ck_assert_int_eq(chdir("/"), 0);
-    ck_assert(pidfile_write(&file));
+    ck_assert(pidfile_publish(&file));
     ck_assert(holds_our_pid(path));
     pidfile_close(&file);
     ck_assert_int_eq(files_in_directory(), 0);
@@ -176,8 +192,8 @@ START_TEST(a_file_in_the_root_directory)
 {
     struct pidfile file;
 
-    /* Only found, not written: the root may be ours in a container. */
-    ck_assert(pidfile_open(&file, "/echod-check.pid"));
+    if (pidfile_open(&file, "/echod-check.pid") == NULL) /* or we may not write there */
+        ck_assert_int_eq(access("/echod-check.pid", F_OK), -1);
     pidfile_close(&file);
 }
 END_TEST
@@ -187,7 +203,7 @@ int main(void)
     const TTest *const tests[] = {
         it_is_written_and_removed,
         an_old_file_is_replaced,
-        a_link_is_replaced_and_not_followed,
+        what_is_no_file_of_ours_stays,
         what_was_not_written_is_not_removed,
         no_path_is_no_file,
         no_directory_is_told_at_once,

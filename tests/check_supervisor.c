@@ -23,6 +23,7 @@ struct plan {
     struct options options;
     size_t each;  /* sockets */
     void (*prepare)(void); /* is run there, first; NULL: nothing */
+    bool spoil_pid_file;   /* so that it cannot be published */
     unsigned nth, times; /* of CALL, that fail; 0: none */
     enum inject_call call;
 };
@@ -39,10 +40,11 @@ static int run(void *argument)
     if (plan->prepare != NULL)
         plan->prepare();
     if (endpoint_parse("127.0.0.1:0", &endpoint) != NULL ||
-        !pidfile_open(&pidfile, plan->options.pid_file) ||
+        pidfile_open(&pidfile, plan->options.pid_file) != NULL ||
         !sockets_open(&sockets, &endpoint, 1, plan->each, &error))
         return 99;
-    log_open(options_log_threshold(&plan->options), false);
+    if (plan->spoil_pid_file)
+        unlinkat(pidfile.directory, pidfile.draft, 0);
     if (plan->times > 0)
         inject_fail(plan->call, plan->nth, plan->times, EAGAIN);
     status = supervisor_run(&plan->options, &sockets, services, &pidfile);
@@ -372,10 +374,10 @@ START_TEST(without_its_pid_file_it_does_not_serve)
     struct plan plan = plan_for(SPAWN_PROCESS, 1);
     char directory[] = "/tmp/echod-check.XXXXXX", path[64];
 
-    ck_assert_ptr_nonnull(mkdtemp(directory)); /* a directory cannot be replaced */
-    snprintf(path, sizeof(path), "%s/", directory);
-    path[strlen(path) - 1] = '\0';
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/pid", directory);
     plan.options.pid_file = path;
+    plan.spoil_pid_file = true;
     daemon_fork(&echod, run, &plan);
     ck_assert_int_eq(daemon_wait(&echod), 1);
     ck_assert_ptr_nonnull(strstr(echod.text, "Z error pid-file-failed what="));

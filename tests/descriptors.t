@@ -124,4 +124,18 @@ def the_hard_limit_is_what_counts(model):
             client.close()
 
 
+@scenario
+def too_few_to_begin_with():
+    """With fewer than it takes to start: one line that says so, and 1."""
+    for nofile in range(4, 12):
+        with Echod(nofile=nofile, ready=False) as server:
+            wait_until(lambda: server.closed or server.lines("ready"), "one or the other")
+            if not server.closed:
+                return
+            assert server.wait() == 1, nofile
+            if not any(" listening " in line for line in server.raw):
+                assert len(server.raw) == 1 and server.raw[0].startswith("echod: "), server.raw
+    raise AssertionError("it never started")
+
+
 main()

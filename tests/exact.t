@@ -132,6 +132,17 @@ def small_conversations(model):
 
 
 @scenario
+def an_urgent_byte_is_a_byte(model):
+    """What is sent out of band comes back too, in its place in the stream."""
+    with Echod("-v", "--model=" + model) as server, server.connect() as client:
+        client.sendall(b"be")
+        client.send(b"f", socket.MSG_OOB)
+        client.sendall(b"ore")
+        client.shutdown(socket.SHUT_WR)
+        assert receive_all(client) == b"before"
+
+
+@scenario
 def slow_reader_that_half_closes(model):
     """A client sends until nothing more fits, says that this was all, reads nothing for half a
     second, and then gets every byte and EOF."""

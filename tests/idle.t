@@ -115,6 +115,17 @@ def who_stops_reading_is_idle(model):
 
 
 @scenario
+def who_never_reads_has_one_timeout(model):
+    """All that is owed fits into the kernel, and the reader takes none of it: one idle timeout."""
+    with Echod("--idle-timeout=1s", "-v", "--model=" + model) as echod, echod.connect() as client:
+        client.sendall(b"x" * 300000)
+        began = time.monotonic()
+        line = echod.wait_line("closed", reason="idle")
+        took = time.monotonic() - began
+        assert 0.9 < took < 1 + SLACK, "closed after %g s: %s" % (took, line)
+
+
+@scenario
 def who_is_owed_bytes_has_one_timeout_and_no_clean_end(model):
     """The daemon itself holds bytes for a client that does not read: it is closed after one idle
     timeout, not two, with a reset: a FIN after a part would look like the end of the whole."""

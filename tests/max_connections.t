@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import Echod, echo, main, receive_exactly, scenario, sockets_of, wait_until
 DRAIN_MS = 12000 if os.environ.get("ECHOD_SANITIZED") else 3000
@@ -311,6 +312,35 @@ def stampede_on_one_worker(model):
 def stampede_on_three_workers(model):
     """The same with three workers: still four in all."""
     stampede(model, 3)
+
+
+@scenario
+def no_address_is_passed_over(model):
+    """With two addresses and a queue at one of them that never ends, who comes to the other one has
+    his turn all the same, whichever of the two it is."""
+    with Echod("--model=" + model, "--max-connections=2", "127.0.0.1:0", "127.0.0.2:0") as server:
+        for busy in 0, 1:
+            done, served = threading.Event(), []
+
+            def come_again():
+                while not done.is_set():
+                    with server.connect(busy) as client:
+                        echo(client, b"me again")
+                    served.append(1)
+
+            with ThreadPoolExecutor(8) as pool:
+                crowd = [pool.submit(come_again) for _ in range(8)]
+                try:
+                    wait_until(lambda: len(served) > 100, "a queue")
+                    before = len(served)
+                    with server.connect(1 - busy) as client:
+                        echo(client, b"what about me?")
+                    passed = len(served) - before
+                finally:
+                    done.set()
+                for one in crowd:
+                    one.result()
+            assert passed < 100, "%d others were served first" % passed
 
 
 main()

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Several workers behind one port: crashes, replacements, and a supervisor that is gone."""
 import datetime
+import functools
 import os
 import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from harness import (DEADLINE, Echod, Skip, echo, is_alive, main, receive_all, scenario,
                      sockets_of, suspend, wait_until)
@@ -257,6 +259,45 @@ def a_worker_that_dies_before_the_first_ready_ends_the_start():
                 assert not any(map(is_alive, workers))
                 return
     raise Skip("the start is over too soon")
+
+
+@scenario
+def of_two_that_start_at_the_same_moment_one_serves(model):
+    """One has the port and serves; the other says that it is in use, and ends with 1."""
+    for _ in range(15):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            endpoint = "127.0.0.1:%d" % probe.getsockname()[1]
+        with ThreadPoolExecutor(2) as pool:
+            start = functools.partial(Echod, "--workers=4", "--model=" + model, endpoint,
+                                      ready=False)
+            pair = [one.result() for one in [pool.submit(start) for _ in range(2)]]
+        try:
+            wait_until(lambda: any(one.closed for one in pair), "one to give up")
+            loser, = [one for one in pair if one.closed]
+            winner, = [one for one in pair if one is not loser]
+            assert loser.wait() == 1
+            assert loser.raw == ["echod: Address already in use: tcp://" + endpoint], loser.raw
+            winner.wait_line("ready")
+            with winner.connect() as client:
+                echo(client, b"hello")
+            assert winner.stop() == 0
+        finally:
+            for one in pair:
+                one.kill()
+
+
+@scenario
+def signals_that_the_parent_blocked_are_heard(model):
+    """Started with every signal blocked, as some service managers do: TERM ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        echod = Echod("--model=" + model, ready=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with echod:
+        echod.wait_line("ready")
+        assert echod.stop() == 0
 
 
 main()
