@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "defaults.h"
+#include "fastpath.h"
 #include "log.h"
 #include "service.h"
 #include "tcp.h"
@@ -215,7 +216,7 @@ void conn_finish(struct conn *conn, enum close_reason reason)
 static void on_readable(struct bufferevent *bev, void *argument)
 {
     struct conn *conn = argument;
-    struct evbuffer *input = fastpath_receive(&conn->set->fastpath, bev);
+    struct evbuffer *input = bufferevent_get_input(bev);
     size_t bytes = evbuffer_get_length(input);
 
     conn->received += bytes;
@@ -284,7 +285,7 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
     conn->bev = bufferevent_socket_new(set->base, fd, 0);
     if (conn->bev == NULL)
         goto fail;
-    fastpath_prepare(conn->bev);
+    fastpath_attach(conn->bev);
     bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
     if (evbuffer_add_cb(output_of(conn), on_output, conn) == NULL ||
         bufferevent_enable(conn->bev, EV_READ) != 0)

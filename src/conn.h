@@ -14,7 +14,6 @@
 #include <sys/queue.h>
 
 #include "endpoint.h"
-#include "fastpath.h"
 #include "stats.h"
 
 struct conn;
@@ -35,7 +34,6 @@ TAILQ_HEAD(conn_queue, conn);
 struct conn_set {
     struct event_base *base;
     struct stats *stats;
-    struct fastpath fastpath;
     struct conn_queue active;    /* handed to a service; least recently active first */
     struct conn_queue lingering; /* our FIN is sent */
     /* A connection has gone, and its descriptor with it. */

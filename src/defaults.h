@@ -46,16 +46,7 @@
 /* "At most one line a second" about pauses. */
 #define PAUSE_LOG_MS 1000
 
-/*
- * A first read is full at so many bytes: what libevent 2.1 reads at most; later ones can be told,
- * and then it is what its bufferevents read without being called twice.
- */
-#ifdef HAVE_EVBUFFER_SET_MAX_READ
-#define FIRST_READ 16384
-#else
-#define FIRST_READ 4096
-#endif
-/* After a full first read, what is received in one piece: as much as a raw loop would. */
+/* What is received in one piece: as much as a raw loop would. More did not pay. */
 #define BULK_READ 65536
 
 /* What -vv shows of received data, in bytes. */

@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "conn.h"
 #include "defaults.h"
+#include "fastpath.h"
 #include "listener.h"
 #include "log.h"
 #include "reactor.h"
@@ -287,7 +288,7 @@ static void worker_release(struct worker *worker)
     free(worker->origins);
     if (worker->base != NULL)
         event_base_free(worker->base); /* which frees bufferevents, and their buffers, at last */
-    fastpath_release(&worker->conns.fastpath);
+    fastpath_release();
 }
 
 int worker_run(const struct worker_setup *setup, unsigned number, int fd)
