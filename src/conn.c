@@ -321,7 +321,8 @@ void conn_close(struct conn *conn, enum close_reason reason)
     TAILQ_REMOVE(queue_of(conn), conn, link);
     /* libevent frees later; the descriptor must be free now, for those who wait for one. */
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
-    if (is_pending(conn)) /* no FIN after a part: the peer would take that for all */
+    /* No FIN after a part: the peer would take that for all. */
+    if (is_pending(conn) || reason == CLOSE_ERROR)
         tcp_reset_on_close(fd);
     bufferevent_free(conn->bev);
     close(fd);

@@ -37,6 +37,7 @@ inject_libraries = tests/libharness.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/l
 inject_units = \
 	tests/check_channel \
 	tests/check_conn \
+	tests/check_fastpath \
 	tests/check_listener \
 	tests/check_sockets \
 	tests/check_spawn \
@@ -50,6 +51,8 @@ tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
 tests_check_conn_LDADD = $(inject_libraries)
+tests_check_fastpath_LDFLAGS = $(inject_flags)
+tests_check_fastpath_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
 tests_check_listener_LDADD = $(inject_libraries)
 tests_check_sockets_LDFLAGS = $(inject_flags)
