@@ -1,0 +1,36 @@
+# `make bench`: echod beside its peers (see bench/README). Nothing of it is built or run otherwise;
+# run.py builds the peers that need more than echod does. All that it makes is in bench/out.
+EXTRA_PROGRAMS = bench/out/connects bench/out/raw bench/out/textbook
+bench_out_connects_SOURCES = bench/connects.c
+bench_out_raw_SOURCES = bench/peers/raw.c
+bench_out_textbook_SOURCES = bench/peers/textbook.c
+bench_out_textbook_LDADD = $(LIBEVENT_LIBS)
+
+EXTRA_DIST += \
+	bench/README \
+	bench/RESULTS \
+	bench/columns.py \
+	bench/measure.py \
+	bench/million \
+	bench/pair.py \
+	bench/peers.py \
+	bench/peers/echo.js \
+	bench/peers/go.go \
+	bench/peers/py_asyncio.py \
+	bench/peers/py_selectors.py \
+	bench/peers/py_tornado.py \
+	bench/peers/py_twisted.py \
+	bench/peers/tokio/Cargo.toml \
+	bench/peers/tokio/src/main.rs \
+	bench/peers/uv.c \
+	bench/plot.py \
+	bench/run.py \
+	bench/table.py
+
+.PHONY: bench clean-bench
+bench: $(bin_PROGRAMS) $(sbin_PROGRAMS) $(EXTRA_PROGRAMS)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/run.py $(BENCH_FLAGS)
+
+clean-local: clean-bench
+clean-bench:
+	rm -rf bench/out

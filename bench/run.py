@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Runs echod, the raw loop and the peers side by side; prints a table and draws SVG plots.
+
+Environment: BENCH_QUICK=1 (under 2 minutes instead of under 10), BENCH_PEERS="NAME ..." (some of
+the peers), BENCH_ROUNDS=N.
+"""
+import argparse
+import os
+import sys
+import time
+from collections import namedtuple
+
+import measure
+import peers
+import plot
+import table
+from columns import CONNECTIONS, IDLE, LATENCY, THROUGHPUT
+
+Row = namedtuple("Row", "name command cores forks")
+Plan = namedtuple("Plan", "rounds seconds connections idle few")
+
+# Seconds are those of one run; few: connections to a server that forks for each.
+FULL = Plan(rounds=5, seconds=0.7, connections=4000, idle=15000, few=300)
+QUICK = Plan(rounds=1, seconds=0.3, connections=2000, idle=5000, few=100)
+
+ONE_CORE = (measure.SERVER_CORE,)
+BOTH_CORES = (measure.SERVER_CORE, measure.CLIENT_CORE)
+ECHOD = [("echod process", "process", 1), ("echod thread", "thread", 1),
+         ("echod 2 processes", "process", 2), ("echod 2 threads", "thread", 2)]
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def own_rows(options):
+    """The raw loop, twice so that the noise shows, and echod's models."""
+    raw = [os.path.join(options.build, "raw"), "{port}"]
+    rows = [Row(name, raw, ONE_CORE, False) for name in ("raw", "raw again")]
+    for name, model, workers in ECHOD:
+        command = [options.echod, "--quiet", "--model=" + model, "--workers=%d" % workers,
+                   "127.0.0.1:{port}"]
+        rows.append(Row(name, command, ONE_CORE if workers == 1 else BOTH_CORES, False))
+    return rows
+
+
+def peer_rows(build, names):
+    """Those that can be built and started here; the others are named."""
+    rows = []
+    for name in names:
+        if name not in peers.PEERS:
+            sys.exit("run.py: no such peer: %s (there are: %s)" % (name, " ".join(peers.PEERS)))
+        try:
+            command = peers.PEERS[name](build)
+            rows.append(Row(name, command, ONE_CORE, name in peers.FORKING))
+        except peers.Missing as what:
+            say("skipped: %s: not installed: %s" % (name, what))
+    return rows
+
+
+def at_once(row):
+    """Connections under way: ncat's queue takes ten."""
+    return 8 if row.forks else 64
+
+
+class Bench:
+    """Results by row's and column's name: a list, of one result a round."""
+
+    def __init__(self, options, plan, rows):
+        self.options, self.plan, self.rows = options, plan, rows
+        self.results = {row.name: {} for row in rows}
+
+    def attempt(self, row, column, action):
+        """Adds what ACTION returns, or None, having said what went wrong."""
+        if row.forks and not column.forks:
+            return
+        result = None
+        try:
+            result = action()
+        except measure.Failure as failure:
+            say("%s, %s: %s" % (row.name, column.title, failure))
+        self.results[row.name].setdefault(column.name, []).append(result)
+
+    def measure(self, row, server, column):
+        if server is None:
+            raise measure.Failure("not running")
+        if column is CONNECTIONS:
+            count = self.plan.few if row.forks else self.plan.connections
+            return measure.connect_and_close(self.options.connects, server, count, at_once(row))
+        return measure.load(self.options.probe, server, column, self.plan.seconds)
+
+    def start(self, order, servers):
+        """Starts the servers of the rows in ORDER and adds those that do start, by name."""
+        for row in order:
+            try:
+                servers[row.name] = measure.Server(row.command, row.cores)
+            except measure.Failure as failure:
+                say("%s: %s" % (row.name, failure))
+
+    def round(self, number):
+        """All servers run; column by column each is measured once, beginning with another row than
+        in the round before."""
+        first = number * len(self.rows) // self.plan.rounds
+        order = self.rows[first:] + self.rows[:first]
+        servers = {}
+        try:
+            self.start(order, servers)
+            for column in THROUGHPUT + [LATENCY, CONNECTIONS]:
+                say("round %d of %d: %s" % (number + 1, self.plan.rounds, column.title))
+                for row in order:
+                    self.attempt(row, column,
+                                 lambda: self.measure(row, servers.get(row.name), column))
+        finally:
+            for server in servers.values():
+                server.stop()
+
+    def idle(self):
+        """Memory is taken once, of a fresh server."""
+        say("idle connections")
+        for row in self.rows:
+            count = self.plan.few if row.forks else self.plan.idle
+
+            def action():
+                with measure.Server(row.command, row.cores) as server:
+                    return measure.idle_memory(self.options.connects, server, count,
+                                               at_once(row))
+
+            self.attempt(row, IDLE, action)
+
+    def run(self):
+        for number in range(self.plan.rounds):
+            self.round(number)
+        self.idle()
+        return self.results
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="bench/out", help="where raw, textbook and connects are "
+                        "built, and the other peers will be")
+    parser.add_argument("--echod", default="src/echod")
+    parser.add_argument("--probe", default="src/echoprobe", help="the client")
+    options = parser.parse_args()
+    options.build = os.path.abspath(options.build)
+    options.connects = os.path.join(options.build, "connects")
+    return options
+
+
+def main():
+    options = parse()
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("run.py: two processors are needed, one for the server and one for the client")
+    plan = QUICK if os.environ.get("BENCH_QUICK", "0") not in ("", "0") else FULL
+    plan = plan._replace(rounds=int(os.environ.get("BENCH_ROUNDS") or plan.rounds))
+    names = os.environ.get("BENCH_PEERS", " ".join(peers.PEERS)).replace(",", " ").split()
+    began = time.monotonic()
+    rows = own_rows(options) + peer_rows(options.build, names)
+    results = Bench(options, plan, rows).run()
+    text = table.render(results, plan, options)
+    print(text)
+    with open(os.path.join(options.build, "RESULTS"), "w") as file:
+        file.write(text)
+    plot.draw(results, options.build)
+    say("%.0f s; also in %s, with plots beside it" %
+        (time.monotonic() - began, os.path.join(options.build, "RESULTS")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The results as text: medians over the rounds, and shares of the raw loop in the same round."""
+import os
+import platform
+import statistics
+import subprocess
+import time
+
+from columns import CONNECTIONS, IDLE, LATENCY, THROUGHPUT
+
+PERCENTILES = ["p50", "p99", "p99.9"]
+
+
+def median(results, row, column, key):
+    """Of KEY over the rounds, or None if there is no result."""
+    values = [result[key] for result in results[row].get(column.name, []) if result]
+    return statistics.median(values) if values else None
+
+
+def share(results, row, column):
+    """The median of the ratios to the raw loop's rate in the same round."""
+    pairs = zip(results[row].get(column.name, []), results["raw"].get(column.name, []))
+    ratios = [own["rate"] / raw["rate"] for own, raw in pairs if own and raw]
+    return statistics.median(ratios) if ratios else None
+
+
+def latency(results, row, percentile):
+    values = [result["latency_us"][percentile]
+              for result in results[row].get(LATENCY.name, []) if result]
+    return statistics.median(values) if values else None
+
+
+def idle(results, row):
+    return (results[row].get(IDLE.name) or [None])[0]
+
+
+def cell(value, width, form):
+    return "-".rjust(width) if value is None else (form % value).rjust(width)
+
+
+def rate(value):
+    """Three digits or so: 987, 12.3k, 2.37M."""
+    if value is None:
+        return "-"
+    for unit, suffix in (1e6, "M"), (1e3, "k"):
+        if value >= unit:
+            return "%.*f%s" % (2 if value < 10 * unit else 1 if value < 100 * unit else 0,
+                               value / unit, suffix)
+    return "%.0f" % value
+
+
+def throughput_table(results):
+    head = " " * 18 + "".join(" |" + c.title.center(20) for c in THROUGHPUT)
+    lines = [head, " " * 18 + " |  msgs/s share    us" * len(THROUGHPUT)]
+    for row in results:
+        line = row.ljust(18)
+        for column in THROUGHPUT:
+            line += " |" + rate(median(results, row, column, "rate")).rjust(8)
+            line += cell(share(results, row, column), 6, "%.2f")
+            line += cell(median(results, row, column, "cpu"), 6, "%.3g")
+        lines.append(line)
+    return lines
+
+
+def other_table(results):
+    lines = ["                   |%s|%s|  %s" % (LATENCY.title.center(24),
+                                              CONNECTIONS.title.center(24), IDLE.title),
+             "                   |     p50     p99   p99.9|  conns/s  share      us|"
+             "  KiB a connection"]
+    for row in results:
+        line = row.ljust(18) + " |"
+        line += "".join(cell(latency(results, row, p), 8, "%.0f") for p in PERCENTILES) + "|"
+        line += rate(median(results, row, CONNECTIONS, "rate")).rjust(9)
+        line += cell(share(results, row, CONNECTIONS), 7, "%.2f")
+        line += cell(median(results, row, CONNECTIONS, "cpu"), 8, "%.3g") + "|"
+        lines.append(line + cell(idle(results, row), 18, "%.2f"))
+    return lines
+
+
+def losses(results):
+    """A line for each row and column in which messages were lost."""
+    for row in results:
+        for column in THROUGHPUT + [LATENCY]:
+            done = [result for result in results[row].get(column.name, []) if result]
+            lost = sum(result["lost"] for result in done)
+            if lost > 0:
+                yield "%s, %s: lost %d of %d messages" % (
+                    row, column.title, lost, lost + sum(r["messages"] for r in done))
+
+
+def first_line(*command):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return done.stdout.strip().splitlines()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def field_of(path, name):
+    """The first value of NAME in a file of `NAME: VALUE` lines."""
+    with open(path) as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return "unknown"
+
+
+def machine(options):
+    memory = int(field_of("/proc/meminfo", "MemTotal").split()[0]) / 1048576
+    yield "%s, %d processors, %.0f GiB" % (field_of("/proc/cpuinfo", "model name"),
+                                          os.cpu_count(), memory)
+    yield "Linux %s; %s" % (platform.release(), " ".join(platform.libc_ver()))
+    yield first_line(options.echod, "--version")
+    load = os.getloadavg()
+    yield "load average at the end %.2f %.2f %.2f" % load
+
+
+def render(results, plan, options):
+    head = ["A run of `make bench` on " + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            *machine(options),
+            "%d rounds, %g s a run; %d connections opened, %d idle (%d where each forks)" % (
+                plan.rounds, plan.seconds, plan.connections, plan.idle, plan.few),
+            "Server on core 0, client on core 1; with 2 workers the server is on both.", ""]
+    return "\n".join(head + throughput_table(results) + [""] + other_table(results) +
+                     ["", *losses(results)]).rstrip() + "\n"
