@@ -1,12 +1,12 @@
 """What is measured: the loads of the table's columns."""
 from collections import namedtuple
 
-# The client's arguments; may servers that fork for each connection take part?
-Column = namedtuple("Column", "name title arguments forks")
+# Connections, the client's other arguments; may servers that fork for each connection take part?
+Column = namedtuple("Column", "name title connections arguments forks")
 
 
 def closed_loop(name, title, connections, size, in_flight, forks=False):
-    return Column(name, title, ["--load", "-c", connections, "-s", size, "-p", in_flight], forks)
+    return Column(name, title, connections, ["--load", "-s", size, "-p", in_flight], forks)
 
 
 THROUGHPUT = [
@@ -16,7 +16,7 @@ THROUGHPUT = [
     closed_loop("bulk", "4 x 256 KiB", 4, 262144, 1),
 ]
 # Open loop, at a rate that every peer but those that fork can serve.
-LATENCY = Column("latency", "64 B, 20000/s on 50", ["--rate=20000", "-c", 50, "-s", 64], False)
+LATENCY = Column("latency", "64 B, 20000/s on 50", 50, ["--rate=20000", "-s", 64], False)
 # The client of these two is bench/connects.
-CONNECTIONS = Column("connections", "connect, 64 B, close", [], True)
-IDLE = Column("idle", "idle, has echoed", [], True)
+CONNECTIONS = Column("connections", "connect, 64 B, close", None, [], True)
+IDLE = Column("idle", "idle, has echoed", None, [], True)

@@ -6,6 +6,7 @@ import sys
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers")
 FORKING = {"xinetd", "ncat", "socat"}  # a process for each connection
+AT_ONCE = {"ncat": 8}                  # its queue takes ten; those beyond wait for seconds
 # The system's packages belong to the system's interpreter and compilers.
 PYTHONS = ["/usr/bin/python3", sys.executable]
 SYSTEM_FIRST = "/usr/bin:/usr/sbin:" + os.environ.get("PATH", "")

@@ -18,6 +18,7 @@ set style fill solid
 set grid xtics
 set border 3
 set tics nomirror
+set rmargin 9
 unset key
 $data << END
 %(data)s
@@ -41,7 +42,7 @@ def bars(path, title, unit, values):
     data = "\n".join('"%s" %g %d "%.3g"' % (name, value, colour(name), value)
                      for name, value in values)
     script = HEAD % {"path": path, "title": title, "unit": unit, "count": len(values),
-                     "data": data, "height": 110 + 24 * len(values)}
+                     "data": data, "height": 130 + 24 * len(values)}
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 

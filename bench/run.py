@@ -16,12 +16,15 @@ import plot
 import table
 from columns import CONNECTIONS, IDLE, LATENCY, THROUGHPUT
 
-Row = namedtuple("Row", "name command cores forks")
-Plan = namedtuple("Plan", "rounds seconds connections idle few")
+# at_once: so many connections at most are opened at a time.
+Row = namedtuple("Row", "name command cores forks at_once")
+Plan = namedtuple("Plan", "rounds seconds connections idle few budget")
 
-# Seconds are those of one run; few: connections to a server that forks for each.
-FULL = Plan(rounds=5, seconds=0.7, connections=4000, idle=15000, few=300)
-QUICK = Plan(rounds=1, seconds=0.3, connections=2000, idle=5000, few=100)
+# seconds: of one run; few: connections to a server that forks for each; budget: seconds, in which
+# another round has to fit.
+FULL = Plan(rounds=5, seconds=0.7, connections=4000, idle=15000, few=300, budget=480)
+QUICK = Plan(rounds=1, seconds=0.3, connections=2000, idle=5000, few=100, budget=80)
+AT_ONCE = 64  # connections under way while many are opened
 
 ONE_CORE = (measure.SERVER_CORE,)
 BOTH_CORES = (measure.SERVER_CORE, measure.CLIENT_CORE)
@@ -36,11 +39,11 @@ def say(*words):
 def own_rows(options):
     """The raw loop, twice so that the noise shows, and echod's models."""
     raw = [os.path.join(options.build, "raw"), "{port}"]
-    rows = [Row(name, raw, ONE_CORE, False) for name in ("raw", "raw again")]
+    rows = [Row(name, raw, ONE_CORE, False, AT_ONCE) for name in ("raw", "raw again")]
     for name, model, workers in ECHOD:
         command = [options.echod, "--quiet", "--model=" + model, "--workers=%d" % workers,
                    "127.0.0.1:{port}"]
-        rows.append(Row(name, command, ONE_CORE if workers == 1 else BOTH_CORES, False))
+        rows.append(Row(name, command, ONE_CORE if workers == 1 else BOTH_CORES, False, AT_ONCE))
     return rows
 
 
@@ -52,15 +55,18 @@ def peer_rows(build, names):
             sys.exit("run.py: no such peer: %s (there are: %s)" % (name, " ".join(peers.PEERS)))
         try:
             command = peers.PEERS[name](build)
-            rows.append(Row(name, command, ONE_CORE, name in peers.FORKING))
+            rows.append(Row(name, command, ONE_CORE, name in peers.FORKING,
+                            peers.AT_ONCE.get(name, AT_ONCE)))
         except peers.Missing as what:
             say("skipped: %s: not installed: %s" % (name, what))
     return rows
 
 
-def at_once(row):
-    """Connections under way: ncat's queue takes ten."""
-    return 8 if row.forks else 64
+def adapted(column, row):
+    """The column as it is measured for ROW: nothing is opened in bursts that it cannot take."""
+    if row.at_once == AT_ONCE:
+        return column
+    return column._replace(connections=row.at_once)
 
 
 class Bench:
@@ -86,8 +92,9 @@ class Bench:
             raise measure.Failure("not running")
         if column is CONNECTIONS:
             count = self.plan.few if row.forks else self.plan.connections
-            return measure.connect_and_close(self.options.connects, server, count, at_once(row))
-        return measure.load(self.options.probe, server, column, self.plan.seconds)
+            return measure.connect_and_close(self.options.connects, server, count, row.at_once)
+        return measure.load(self.options.probe, server, adapted(column, row),
+                            self.plan.seconds)
 
     def start(self, order, servers):
         """Starts the servers of the rows in ORDER and adds those that do start, by name."""
@@ -122,14 +129,16 @@ class Bench:
 
             def action():
                 with measure.Server(row.command, row.cores) as server:
-                    return measure.idle_memory(self.options.connects, server, count,
-                                               at_once(row))
+                    return measure.idle_memory(self.options.connects, server, count, row.at_once)
 
             self.attempt(row, IDLE, action)
 
     def run(self):
+        began = time.monotonic()
         for number in range(self.plan.rounds):
             self.round(number)
+            if (time.monotonic() - began) * (number + 2) / (number + 1) > self.plan.budget:
+                break
         self.idle()
         return self.results
 

@@ -37,6 +37,11 @@ def cell(value, width, form):
     return "-".rjust(width) if value is None else (form % value).rjust(width)
 
 
+def cpu(value, width):
+    """Three digits, or more if they stand before the point."""
+    return cell(value, width, "%.3g" if value is None or value < 999.5 else "%.0f")
+
+
 def rate(value):
     """Three digits or so: 987, 12.3k, 2.37M."""
     if value is None:
@@ -56,7 +61,7 @@ def throughput_table(results):
         for column in THROUGHPUT:
             line += " |" + rate(median(results, row, column, "rate")).rjust(8)
             line += cell(share(results, row, column), 6, "%.2f")
-            line += cell(median(results, row, column, "cpu"), 6, "%.3g")
+            line += cpu(median(results, row, column, "cpu"), 6)
         lines.append(line)
     return lines
 
@@ -71,7 +76,7 @@ def other_table(results):
         line += "".join(cell(latency(results, row, p), 8, "%.0f") for p in PERCENTILES) + "|"
         line += rate(median(results, row, CONNECTIONS, "rate")).rjust(9)
         line += cell(share(results, row, CONNECTIONS), 7, "%.2f")
-        line += cell(median(results, row, CONNECTIONS, "cpu"), 8, "%.3g") + "|"
+        line += cpu(median(results, row, CONNECTIONS, "cpu"), 8) + "|"
         lines.append(line + cell(idle(results, row), 18, "%.2f"))
     return lines
 
@@ -118,8 +123,9 @@ def machine(options):
 def render(results, plan, options):
     head = ["A run of `make bench` on " + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             *machine(options),
-            "%d rounds, %g s a run; %d connections opened, %d idle (%d where each forks)" % (
-                plan.rounds, plan.seconds, plan.connections, plan.idle, plan.few),
+            "rounds: %d, %g s a run; %d connections opened, %d idle (%d where each forks)" % (
+                len(results["raw"][LATENCY.name]), plan.seconds, plan.connections, plan.idle,
+                plan.few),
             "Server on core 0, client on core 1; with 2 workers the server is on both.", ""]
     return "\n".join(head + throughput_table(results) + [""] + other_table(results) +
                      ["", *losses(results)]).rstrip() + "\n"
