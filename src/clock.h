@@ -1,4 +1,4 @@
-/* clock: the time that deadlines and idle times are measured by. */
+/* clock: the time that deadlines, idle times and latencies are measured by. */
 #ifndef ECHOD_CLOCK_H
 #define ECHOD_CLOCK_H
 
@@ -15,6 +15,15 @@ static inline int64_t clock_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Nanoseconds since the same start, exact: for latencies. */
+static inline uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
 }
 
 #endif

@@ -7,6 +7,7 @@ src_libechod_a_SOURCES = \
 	src/conn.c src/conn.h \
 	src/crew.c src/crew.h \
 	src/defaults.h \
+	src/descriptors.c src/descriptors.h \
 	src/echo.c src/echo.h \
 	src/endpoint.c src/endpoint.h \
 	src/fastpath.c src/fastpath.h \
@@ -27,3 +28,25 @@ src_libechod_a_SOURCES = \
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
 src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS)
+
+# echoprobe, in the same way.
+noinst_LIBRARIES += src/libprobe.a
+src_libprobe_a_SOURCES = \
+	src/probe/client.c src/probe/client.h \
+	src/probe/closed.c \
+	src/probe/defaults.h \
+	src/probe/half_close.c \
+	src/probe/histogram.c src/probe/histogram.h \
+	src/probe/modes.h \
+	src/probe/open.c \
+	src/probe/options.c src/probe/options.h \
+	src/probe/pattern.c src/probe/pattern.h \
+	src/probe/ping.c \
+	src/probe/report.c src/probe/report.h \
+	src/probe/run.c src/probe/run.h \
+	src/probe/share.c src/probe/share.h \
+	src/probe/tally.c src/probe/tally.h
+
+bin_PROGRAMS += src/echoprobe
+src_echoprobe_SOURCES = src/probe/main.c
+src_echoprobe_LDADD = src/libprobe.a src/libechod.a $(LIBEVENT_LIBS)

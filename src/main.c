@@ -1,11 +1,9 @@
 /* main: options, log, sockets, supervisor. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
+#include "descriptors.h"
 #include "echo.h"
 #include "log.h"
 #include "options.h"
@@ -17,32 +15,6 @@
 static const struct service *const services[ENDPOINT_SERVICES] = {
     [ENDPOINT_ECHO] = &echo_service,
 };
-
-/* Started with stderr closed, a socket would get its number, and lines of the log. */
-static void fill_standard_descriptors(void)
-{
-    int fd;
-
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
-
-/* A connection is a descriptor: have as many as we may, and the demultiplexer can watch. */
-static void raise_descriptor_limit(const char *backend)
-{
-    rlim_t most = reactor_descriptor_limit(backend);
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    if (most > 0 && limit.rlim_cur > most)
-        limit.rlim_cur = most;
-    (void) setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 /* One listening socket per worker; one for all where slots go to who came first. */
 static bool open_sockets(struct sockets *sockets, const struct options *options,
@@ -61,8 +33,8 @@ static int serve(const struct options *options)
     const char *wrong;
     int status;
 
-    fill_standard_descriptors();
-    raise_descriptor_limit(options->backend);
+    descriptors_fill_standard();
+    descriptors_raise_limit(reactor_descriptor_limit(options->backend));
     wrong = pidfile_open(&pidfile, options->pid_file);
     if (wrong != NULL) {
         log_startup_error(wrong, options->pid_file);

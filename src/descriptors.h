@@ -1,0 +1,11 @@
+/* descriptors: what a program does about them before it opens any. */
+#ifndef ECHOD_DESCRIPTORS_H
+#define ECHOD_DESCRIPTORS_H
+
+/* Fills 0 to 2 where closed: a socket would get the number, and lines of the log. */
+void descriptors_fill_standard(void);
+
+/* A connection is a descriptor: lets us have as many as we may, or MOST if that is not 0. */
+void descriptors_raise_limit(unsigned most);
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * client: one connection to the server: a stream of messages that is sent, comes back, and is
+ * verified byte by byte.
+ *
+ * Its owner allows messages; the client sends what is allowed as the socket takes it, one send and
+ * one receive an event, and tells of each message that is back.
+ */
+#ifndef ECHOD_PROBE_CLIENT_H
+#define ECHOD_PROBE_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../endpoint.h"
+#include "tally.h"
+
+struct client;
+struct event;
+struct event_base;
+
+enum client_phase {
+    CLIENT_NEW,
+    CLIENT_CONNECTING,
+    CLIENT_OPEN,      /* bytes go both ways */
+    CLIENT_FINISHING, /* our FIN is sent; EOF is to come when all is back */
+    CLIENT_ENDED,     /* the socket is closed */
+};
+
+struct client_handler {
+    /* The connection has come about. */
+    void (*opened)(struct client *client);
+    /* Message number client->answered - 1 is back, at client->moved_at. */
+    void (*answered)(struct client *client, bool is_exact);
+    /* It is over: as it should be (WHY is NULL), or for a reason, a text that lasts the call. */
+    void (*ended)(struct client *client, const char *why);
+};
+
+/* What the clients of a thread have in common. */
+struct client_setup {
+    struct event_base *base;
+    const struct address *addresses; /* tried in turn until one connects */
+    size_t address_count;
+    uint64_t size;         /* of a message */
+    bool needs_eof;        /* at the end; else a server need not close */
+    uint64_t timeout;      /* ns */
+    unsigned char *buffer; /* PIECE_MAX bytes to receive into */
+    struct tally *tally;
+    const struct client_handler *handler;
+    void *context; /* the owner's */
+};
+
+/* Owners read all of it, and write the last part. */
+struct client {
+    const struct client_setup *setup;
+    struct event *readable, *writable; /* NULL without a socket */
+    int fd;
+    enum client_phase phase;
+    size_t attempt; /* index of the address */
+    int error;      /* errno of the last attempt to connect */
+    bool is_connected; /* or was */
+    bool is_blocked;   /* waits until the socket takes more */
+    bool is_last;      /* FIN follows what is allowed */
+    bool is_spoilt;    /* the message that is coming is not exact */
+    uint64_t number;   /* of the connection: which pattern */
+    uint64_t allowed, answered;    /* messages */
+    uint64_t goal, sent, received; /* bytes; goal: of what is allowed */
+    uint64_t partial;              /* bytes of the message that is coming */
+    uint64_t moved_at;             /* a byte was last sent or received, on clock_ns */
+
+    uint64_t target;    /* messages that it is to send */
+    uint64_t scheduled; /* messages that were due so far, in the open loop */
+    uint64_t given_up;  /* messages that count as lost, whatever comes */
+    uint64_t *due;      /* when messages should have been sent: a ring of in_flight */
+};
+
+/* Makes it connection NUMBER; SETUP stays the caller's, and there. */
+void client_init(struct client *client, const struct client_setup *setup, uint64_t number);
+
+/* Starts to connect; tells how it went, maybe at once. */
+void client_connect(struct client *client);
+
+/* So many messages more may be sent from NOW on, on clock_ns; client_push sends them. */
+void client_allow(struct client *client, uint64_t messages, uint64_t now);
+
+/* Sends what is allowed, as far as the socket takes it; the rest follows by itself. */
+void client_push(struct client *client);
+
+/* No more will be allowed: FIN follows what is. Then EOF has to come, if setup says so. */
+void client_finish(struct client *client);
+
+/* Ends it at once, for WHY (NULL: all is well), and tells. */
+void client_end(struct client *client, const char *why);
+
+/* Looks whether NOW, on clock_ns, it has waited too long; ends it then. */
+void client_check(struct client *client, uint64_t now);
+
+/* Is something on its way, or waits to be sent? */
+static inline bool client_is_owed(const struct client *client)
+{
+    return client->received < client->goal;
+}
+
+#endif

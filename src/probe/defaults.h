@@ -1,0 +1,23 @@
+/* defaults: every number of echoprobe that was chosen, with the reason why. Times are in ms. */
+#ifndef ECHOD_PROBE_DEFAULTS_H
+#define ECHOD_PROBE_DEFAULTS_H
+
+/* A message is as long as ping's. */
+#define DEFAULT_SIZE 64
+/* ping's pace. */
+#define DEFAULT_INTERVAL_MS 1000
+/* Loads that nothing else ends: long enough for p99.9 to settle. */
+#define DEFAULT_DURATION_MS 10000
+/* Longer than the retransmissions (1 + 2 + 4 s) by which a handshake gets through a full queue. */
+#define DEFAULT_TIMEOUT_MS 10000
+
+/* What is sent or received at a time: beyond, measured, nothing gets faster. */
+#define PIECE_MAX ((size_t) 128 * 1024)
+
+/* How often a thread looks for connections that have waited too long. */
+#define TICK_MS 50
+
+/* When all is back: how long a server may take to close, or to send what nobody asked for. */
+#define LINGER_MS 250
+
+#endif

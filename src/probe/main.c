@@ -1,0 +1,60 @@
+/* main: options, addresses, the run, and what came of it. */
+#include <signal.h>
+#include <stdlib.h>
+
+#include "../descriptors.h"
+#include "../endpoint.h"
+#include "../log.h"
+#include "options.h"
+#include "pattern.h"
+#include "report.h"
+#include "run.h"
+
+static int report(const struct probe_options *options, const struct tally *tally)
+{
+    int status = tally_is_clean(tally) ? 0 : 1;
+
+    if (options->json)
+        report_json(options, tally);
+    else if (tally->connected > 0)
+        report_summary(options, tally);
+    return cmdline_answered() == 0 ? status : 1;
+}
+
+static int probe(const struct probe_options *options)
+{
+    static struct tally tally; /* large */
+    struct address *addresses;
+    size_t count;
+    const char *wrong = endpoint_resolve(&options->endpoint, &addresses, &count);
+    int status = 1;
+
+    if (wrong != NULL) {
+        log_startup_error(wrong, options->endpoint.text);
+        return 1;
+    }
+    descriptors_raise_limit(0);
+    pattern_init();
+    if (run_all(options, addresses, count, &tally))
+        status = report(options, &tally);
+    free(addresses);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct probe_options options;
+
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
+    log_start("echoprobe");
+    descriptors_fill_standard();
+    switch (probe_options_parse(&options, argc, argv)) {
+    case CMDLINE_RUN:
+        return probe(&options);
+    case CMDLINE_DONE:
+        return cmdline_answered();
+    case CMDLINE_WRONG:
+        break;
+    }
+    return 2;
+}

@@ -1,0 +1,96 @@
+/* ping: a message an interval on each connection, and a line each. */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+
+#include "../clock.h"
+#include "modes.h"
+
+static const char *address_of(const struct client *client, char *out)
+{
+    address_format(&client->setup->addresses[client->attempt], out);
+    return out;
+}
+
+static bool is_waiting(const struct client *client)
+{
+    return client->allowed > client->answered && client->allowed > client->given_up;
+}
+
+/* One that still waits for its answer is left out. */
+static void on_interval(evutil_socket_t fd, short what, void *context)
+{
+    struct share *share = context;
+
+    (void) fd;
+    (void) what;
+    for (size_t i = 0; i < share->count; i++) {
+        struct client *client = &share->clients[i];
+
+        if (is_waiting(client))
+            continue;
+        share_allow(share, client, clock_ns());
+        client_push(client);
+    }
+}
+
+static bool begin(struct share *share)
+{
+    uint64_t ms = share->common->options->interval;
+    struct timeval interval = { .tv_sec = (time_t) (ms / 1000),
+                                .tv_usec = (suseconds_t) (ms % 1000 * 1000) };
+
+    share->timer = event_new(share->base, -1, EV_PERSIST, on_interval, share);
+    if (share->timer == NULL) {
+        errno = ENOMEM;
+        return false;
+    }
+    event_add(share->timer, &interval);
+    on_interval(-1, 0, share);
+    return true;
+}
+
+static void on_answered(struct share *share, struct client *client, uint64_t latency,
+                        bool is_exact)
+{
+    char where[ENDPOINT_TEXT_MAX];
+
+    if (share->common->options->json)
+        return;
+    printf("%llu bytes from %s: seq=%llu time=%.3f ms%s\n",
+           (unsigned long long) share->setup.size, address_of(client, where),
+           (unsigned long long) client->answered, (double) latency / 1e6,
+           is_exact ? "" : " (corrupt)");
+    fflush(stdout);
+}
+
+static void tell_lost(const struct share *share, const struct client *client)
+{
+    char where[ENDPOINT_TEXT_MAX];
+
+    if (share->common->options->json)
+        return;
+    printf("no answer from %s: seq=%llu\n", address_of(client, where),
+           (unsigned long long) client->allowed);
+    fflush(stdout);
+}
+
+/* What is not back in time is lost; the next one is sent nevertheless. */
+static void check(struct share *share, struct client *client, uint64_t now)
+{
+    if (!is_waiting(client) ||
+        now < share_due(share, client, client->allowed - 1) + share->setup.timeout)
+        return;
+    client->given_up = client->allowed;
+    tally_add(&share->tally, TALLY_lost, 1);
+    tell_lost(share, client);
+    if (share->is_stopping || client->allowed == client->target)
+        client_end(client, NULL);
+}
+
+const struct mode ping_mode = {
+    .begin = begin,
+    .answered = on_answered,
+    .due = share_due,
+    .check = check,
+};

@@ -1,0 +1,275 @@
+#include "share.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "../clock.h"
+#include "../reactor.h"
+#include "defaults.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+
+void share_allow(struct share *share, struct client *client, uint64_t now)
+{
+    if (share->is_stopping || client->phase != CLIENT_OPEN || client->allowed == client->target)
+        return;
+    client->due[client->allowed % share->common->options->in_flight] = now;
+    client_allow(client, 1, now);
+}
+
+uint64_t share_due(const struct share *share, const struct client *client, uint64_t message)
+{
+    return client->due[message % share->common->options->in_flight];
+}
+
+/* Has it nothing more to send, and nothing to wait for? Then it says so. */
+static void finish_if_done(const struct share *share, struct client *client)
+{
+    if (!client_is_owed(client) && (share->is_stopping || client->allowed == client->target))
+        client_finish(client);
+}
+
+static void on_opened(struct client *client)
+{
+    struct share *share = client->setup->context;
+
+    share->connecting--;
+    share->tally.connected++;
+}
+
+static void on_answered(struct client *client, bool is_exact)
+{
+    struct share *share = client->setup->context;
+    uint64_t message = client->answered - 1, now = client->moved_at, due, latency;
+
+    if (message < client->given_up)
+        return;
+    due = share->common->mode->due(share, client, message);
+    latency = now > due ? now - due : 0;
+    histogram_add(&share->tally.latency, latency);
+    tally_add(&share->tally, TALLY_messages, 1);
+    share->tally.ended_at = now;
+    share->common->mode->answered(share, client, latency, is_exact);
+    finish_if_done(share, client);
+}
+
+static void on_ended(struct client *client, const char *why)
+{
+    struct share *share = client->setup->context;
+    uint64_t begun = client->scheduled > client->allowed ? client->scheduled : client->allowed;
+    uint64_t settled =
+        client->answered > client->given_up ? client->answered : client->given_up;
+
+    if (!client->is_connected)
+        share->connecting--;
+    share->open--;
+    tally_add(&share->tally, TALLY_lost, begun - settled);
+    if (why == NULL)
+        return;
+    tally_add(&share->tally, TALLY_errors, 1);
+    share->common->failed(share->common, why, &share->setup.addresses[client->attempt]);
+}
+
+static const struct client_handler handler = { on_opened, on_answered, on_ended };
+
+static void end_all(struct share *share, const char *why)
+{
+    for (size_t i = 0; i < share->count; i++)
+        client_end(&share->clients[i], why);
+}
+
+void share_stop(struct share *share)
+{
+    uint64_t now = clock_ns();
+
+    if (share->is_stopping)
+        return;
+    share->is_stopping = true;
+    if (share->tally.ended_at < now)
+        share->tally.ended_at = now;
+    if (share->timer != NULL)
+        event_del(share->timer);
+    for (size_t i = 0; i < share->count; i++) {
+        if (share->clients[i].phase == CLIENT_CONNECTING)
+            client_end(&share->clients[i], NULL);
+        else
+            finish_if_done(share, &share->clients[i]);
+    }
+    reactor_start_timer(share->deadline, (int64_t) share->common->options->timeout);
+}
+
+static void on_stop(evutil_socket_t fd, short what, void *context)
+{
+    struct share *share = context;
+
+    (void) fd;
+    (void) what;
+    event_del(share->stop); /* it stays readable */
+    share_stop(share);
+}
+
+/* The end of sending; then, of waiting. */
+static void on_deadline(evutil_socket_t fd, short what, void *context)
+{
+    struct share *share = context;
+
+    (void) fd;
+    (void) what;
+    if (share->is_stopping)
+        end_all(share, strerror(ETIMEDOUT));
+    else
+        share_stop(share);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    struct share *share = context;
+    const struct mode *mode = share->common->mode;
+    uint64_t now = clock_ns();
+
+    (void) fd;
+    (void) what;
+    for (size_t i = 0; i < share->count; i++) {
+        struct client *client = &share->clients[i];
+
+        if (mode->check != NULL && client->phase == CLIENT_OPEN)
+            mode->check(share, client, now);
+        else
+            client_check(client, now);
+    }
+}
+
+/* How many of the messages are connection NUMBER's. */
+static uint64_t target_of(const struct probe_options *options, uint64_t number)
+{
+    if (options->count == 0)
+        return UINT64_MAX;
+    return options->count / options->connections +
+           (number < options->count % options->connections ? 1 : 0);
+}
+
+/* Each of the threads in turn gets a connection. */
+static bool make_clients(struct share *share)
+{
+    const struct probe_options *options = share->common->options;
+    size_t first = share->number, all = options->connections, ring = options->in_flight;
+
+    share->count = (all - first + options->threads - 1) / options->threads;
+    share->clients = calloc(share->count, sizeof(*share->clients));
+    share->due = calloc(share->count * ring + 1, sizeof(*share->due));
+    if (share->clients == NULL || share->due == NULL)
+        return false;
+    for (size_t i = 0; i < share->count; i++) {
+        struct client *client = &share->clients[i];
+
+        client_init(client, &share->setup, first + i * options->threads);
+        client->target = target_of(options, client->number);
+        client->due = share->due + i * ring;
+    }
+    return true;
+}
+
+static void set_up(struct share *share)
+{
+    const struct common *common = share->common;
+
+    share->setup = (struct client_setup){
+        .base = share->base,
+        .addresses = common->addresses,
+        .address_count = common->address_count,
+        .size = common->options->size,
+        .needs_eof = common->mode->needs_eof,
+        .timeout = common->options->timeout * NS_PER_MS,
+        .buffer = malloc(PIECE_MAX),
+        .tally = &share->tally,
+        .handler = &handler,
+        .context = share,
+    };
+}
+
+struct share *share_new(struct common *common, unsigned number)
+{
+    struct share *share = aligned_alloc(_Alignof(struct share), sizeof(*share));
+
+    if (share == NULL)
+        return NULL;
+    *share = (struct share){ .common = common, .number = number, .timer_fd = -1 };
+    share->base = reactor_new(NULL);
+    if (share->base == NULL)
+        goto fail;
+    share->stop = event_new(share->base, common->stop_fd, EV_READ | EV_PERSIST, on_stop, share);
+    share->tick = event_new(share->base, -1, EV_PERSIST, on_tick, share);
+    share->deadline = event_new(share->base, -1, 0, on_deadline, share);
+    set_up(share);
+    if (share->stop != NULL && share->tick != NULL && share->deadline != NULL &&
+        share->setup.buffer != NULL && make_clients(share))
+        return share;
+fail:
+    share_free(share);
+    return NULL;
+}
+
+void share_free(struct share *share)
+{
+    if (share == NULL)
+        return;
+    reactor_free_event(share->stop);
+    reactor_free_event(share->tick);
+    reactor_free_event(share->deadline);
+    reactor_free_event(share->timer);
+    if (share->timer_fd >= 0)
+        close(share->timer_fd);
+    if (share->base != NULL)
+        event_base_free(share->base);
+    free(share->setup.buffer);
+    free(share->clients);
+    free(share->due);
+    free(share);
+}
+
+static void begin(struct share *share)
+{
+    const struct common *common = share->common;
+    uint64_t now = clock_ns(), others = 0;
+
+    if (share->is_stopping || share->open == 0)
+        return;
+    /* Who comes first says when. */
+    if (!atomic_compare_exchange_strong(&share->common->began_at, &others, now))
+        now = others;
+    share->began_at = share->tally.began_at = now;
+    if (common->options->duration > 0)
+        reactor_start_timer(share->deadline, (int64_t) common->options->duration);
+    if (!common->mode->begin(share))
+        end_all(share, strerror(errno));
+    for (size_t i = 0; i < share->count; i++) /* some may have nothing to send */
+        finish_if_done(share, &share->clients[i]);
+}
+
+/* Handles events until none are LEFT. */
+static void loop(struct share *share, const size_t *left)
+{
+    while (*left > 0)
+        event_base_loop(share->base, EVLOOP_ONCE);
+}
+
+void *share_run(void *argument)
+{
+    struct share *share = argument;
+
+    event_add(share->stop, NULL);
+    reactor_start_timer(share->tick, TICK_MS);
+    share->connecting = share->open = share->count;
+    for (size_t i = 0; i < share->count; i++)
+        client_connect(&share->clients[i]);
+    loop(share, &share->connecting);
+    pthread_barrier_wait(&share->common->connected);
+    begin(share);
+    loop(share, &share->open);
+    eventfd_write(share->common->ended_fd, 1);
+    return NULL;
+}

@@ -1,0 +1,85 @@
+/*
+ * share: what one thread does: its part of the connections, on a reactor of its own.
+ *
+ * All threads connect first, and begin together. A share has ended when its connections have.
+ */
+#ifndef ECHOD_PROBE_SHARE_H
+#define ECHOD_PROBE_SHARE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client.h"
+#include "options.h"
+#include "tally.h"
+
+struct event;
+struct event_base;
+struct mode;
+
+/* What all threads have in common. */
+struct common {
+    const struct probe_options *options;
+    const struct mode *mode;
+    struct address *addresses;
+    size_t address_count;
+    pthread_barrier_t connected; /* of all threads: their connections are there */
+    _Atomic uint64_t began_at;   /* on clock_ns; 0: not yet */
+    int stop_fd;                 /* readable: no more is to be sent */
+    int ended_fd;                /* an eventfd, to which each thread adds one at its end */
+    /* Tells the user WHY a connection to ADDRESS failed; from any thread. */
+    void (*failed)(struct common *common, const char *why, const struct address *address);
+};
+
+struct share {
+    struct common *common;
+    unsigned number; /* of the threads */
+    struct event_base *base;
+    struct event *stop, *tick, *deadline;
+    struct client_setup setup;
+    struct client *clients;
+    size_t count;
+    uint64_t *due; /* the clients' rings */
+    size_t connecting, open; /* clients that are so; open: or still connecting */
+    uint64_t began_at;       /* the same for all, on clock_ns */
+    bool is_stopping;        /* what was allowed comes back; nothing more is sent */
+    struct tally tally;
+
+    struct event *timer; /* the mode's */
+    int timer_fd;        /* the same; -1: none */
+    uint64_t next;       /* the same: the number of the next message */
+};
+
+/* How messages are sent, and what is done with answers. */
+struct mode {
+    bool needs_eof;
+    /* All are connected: begin. False: no memory or no descriptor. */
+    bool (*begin)(struct share *share);
+    /* A message of CLIENT is back, after LATENCY ns. */
+    void (*answered)(struct share *share, struct client *client, uint64_t latency, bool is_exact);
+    /* When message number MESSAGE of CLIENT should have been sent, on clock_ns. */
+    uint64_t (*due)(const struct share *share, const struct client *client, uint64_t message);
+    /* NULL, or: looks whether NOW an answer is missing, while CLIENT is open. */
+    void (*check)(struct share *share, struct client *client, uint64_t now);
+};
+
+/* Share NUMBER; NULL: no memory, or no reactor. */
+struct share *share_new(struct common *common, unsigned number);
+void share_free(struct share *share);
+
+/* All of it; a thread's start routine, with a struct share. Returns NULL. */
+void *share_run(void *share);
+
+/* CLIENT may send one message more, which is due NOW, if it has not had all. */
+void share_allow(struct share *share, struct client *client, uint64_t now);
+
+/* share_allow noted when: a mode's `due`. */
+uint64_t share_due(const struct share *share, const struct client *client, uint64_t message);
+
+/* Nothing more is allowed: the share ends when all is back, or at the timeout. */
+void share_stop(struct share *share);
+
+#endif

@@ -1,0 +1,26 @@
+#include "tally.h"
+
+void tally_merge(struct tally *tally, const struct tally *other)
+{
+    for (int i = 0; i < TALLY_COUNTER_COUNT; i++)
+        tally_add(tally, (enum tally_counter) i, tally_get(other, (enum tally_counter) i));
+    tally->connected += other->connected;
+    if (tally->began_at == 0 || (other->began_at != 0 && other->began_at < tally->began_at))
+        tally->began_at = other->began_at;
+    if (other->ended_at > tally->ended_at)
+        tally->ended_at = other->ended_at;
+    histogram_merge(&tally->latency, &other->latency);
+}
+
+double tally_seconds(const struct tally *tally)
+{
+    return tally->ended_at > tally->began_at
+               ? (double) (tally->ended_at - tally->began_at) / 1e9
+               : 0;
+}
+
+bool tally_is_clean(const struct tally *tally)
+{
+    return tally_get(tally, TALLY_lost) == 0 && tally_get(tally, TALLY_corrupt) == 0 &&
+           tally_get(tally, TALLY_errors) == 0;
+}
