@@ -98,39 +98,45 @@ void client_finish(struct client *client)
         send_fin(client);
 }
 
-/* A message is complete. */
-static void answer(struct client *client)
+/* How many messages that end in DATA differ from what was WANTED? */
+static uint64_t count_corrupt(struct client *client, const unsigned char *data,
+                              const unsigned char *wanted, size_t length)
 {
-    bool is_exact = !client->is_spoilt;
+    uint64_t size = client->setup->size, missing = size - client->partial, corrupt = 0;
 
-    client->partial = 0;
-    client->is_spoilt = false;
-    client->answered++;
-    if (!is_exact)
-        tally_add(client->setup->tally, TALLY_corrupt, 1);
-    client->setup->handler->answered(client, is_exact);
-}
-
-/* Compares all at once; only if that fails, which message it was. */
-static void verify(struct client *client, const unsigned char *data, size_t length)
-{
-    const unsigned char *wanted = pattern_at(client->number, client->received);
-    bool is_exact = memcmp(data, wanted, length) == 0;
-
-    client->received += length;
     while (length > 0) {
-        uint64_t missing = client->setup->size - client->partial;
         size_t part = length < missing ? length : (size_t) missing;
 
-        if (!is_exact && memcmp(data, wanted, part) != 0)
+        if (memcmp(data, wanted, part) != 0)
             client->is_spoilt = true;
         data += part;
         wanted += part;
         length -= part;
-        client->partial += part;
-        if (client->partial == client->setup->size)
-            answer(client);
+        missing -= part;
+        if (missing > 0)
+            break;
+        corrupt += client->is_spoilt ? 1 : 0;
+        client->is_spoilt = false;
+        missing = size;
     }
+    return corrupt;
+}
+
+/* Compares all at once; only if that fails, message by message. */
+static void verify(struct client *client, const unsigned char *data, size_t length)
+{
+    const unsigned char *wanted = pattern_at(client->number, client->received);
+    uint64_t size = client->setup->size, partial = client->partial + length, corrupt = 0;
+
+    if (client->is_spoilt || memcmp(data, wanted, length) != 0)
+        corrupt = count_corrupt(client, data, wanted, length);
+    client->received += length;
+    client->partial = partial % size;
+    if (partial < size)
+        return;
+    client->answered += partial / size;
+    tally_add(client->setup->tally, TALLY_corrupt, corrupt);
+    client->setup->handler->answered(client, partial / size, corrupt);
 }
 
 static void receive(struct client *client, const unsigned char *data, size_t length)

@@ -30,8 +30,8 @@ enum client_phase {
 struct client_handler {
     /* The connection has come about. */
     void (*opened)(struct client *client);
-    /* Message number client->answered - 1 is back, at client->moved_at. */
-    void (*answered)(struct client *client, bool is_exact);
+    /* So many MESSAGES are back, at client->moved_at; of these so many are not what was sent. */
+    void (*answered)(struct client *client, uint64_t messages, uint64_t corrupt);
     /* It is over: as it should be (WHY is NULL), or for a reason, a text that lasts the call. */
     void (*ended)(struct client *client, const char *why);
 };
@@ -71,7 +71,7 @@ struct client {
     uint64_t target;    /* messages that it is to send */
     uint64_t scheduled; /* messages that were due so far, in the open loop */
     uint64_t given_up;  /* messages that count as lost, whatever comes */
-    uint64_t *due;      /* when messages should have been sent: a ring of in_flight */
+    uint64_t *due;      /* when messages should have been sent: a ring */
 };
 
 /* Makes it connection NUMBER; SETUP stays the caller's, and there. */

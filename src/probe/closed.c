@@ -6,21 +6,18 @@ static bool begin(struct share *share)
 {
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
-        uint64_t now = clock_ns();
 
-        for (uint64_t j = 0; j < share->common->options->in_flight; j++)
-            share_allow(share, client, now);
+        share_allow(share, client, share->common->options->in_flight, clock_ns());
         client_push(client);
     }
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t latency,
-                        bool is_exact)
+static void on_answered(struct share *share, struct client *client, uint64_t messages,
+                        uint64_t corrupt)
 {
-    (void) latency;
-    (void) is_exact;
-    share_allow(share, client, client->moved_at);
+    (void) corrupt;
+    share_allow(share, client, messages, client->moved_at);
 }
 
 const struct mode closed_mode = {

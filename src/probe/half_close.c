@@ -16,15 +16,6 @@ static bool begin(struct share *share)
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t latency,
-                        bool is_exact)
-{
-    (void) share;
-    (void) client;
-    (void) latency;
-    (void) is_exact;
-}
-
 /* The beginning: what takes long to be sent has taken long. */
 static uint64_t due(const struct share *share, const struct client *client, uint64_t message)
 {
@@ -36,6 +27,5 @@ static uint64_t due(const struct share *share, const struct client *client, uint
 const struct mode half_close_mode = {
     .needs_eof = true,
     .begin = begin,
-    .answered = on_answered,
     .due = due,
 };

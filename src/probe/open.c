@@ -109,11 +109,11 @@ static bool begin(struct share *share)
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t latency,
-                        bool is_exact)
+static void on_answered(struct share *share, struct client *client, uint64_t messages,
+                        uint64_t corrupt)
 {
-    (void) latency;
-    (void) is_exact;
+    (void) messages;
+    (void) corrupt;
     feed(share, client, client->moved_at);
 }
 

@@ -29,7 +29,7 @@ static void on_interval(evutil_socket_t fd, short what, void *context)
 
         if (is_waiting(client))
             continue;
-        share_allow(share, client, clock_ns());
+        share_allow(share, client, 1, clock_ns());
         client_push(client);
     }
 }
@@ -50,17 +50,19 @@ static bool begin(struct share *share)
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t latency,
-                        bool is_exact)
+static void on_answered(struct share *share, struct client *client, uint64_t messages,
+                        uint64_t corrupt)
 {
+    uint64_t latency = client->moved_at - share_due(share, client, client->answered - 1);
     char where[ENDPOINT_TEXT_MAX];
 
+    (void) messages;
     if (share->common->options->json)
         return;
     printf("%llu bytes from %s: seq=%llu time=%.3f ms%s\n",
            (unsigned long long) share->setup.size, address_of(client, where),
            (unsigned long long) client->answered, (double) latency / 1e6,
-           is_exact ? "" : " (corrupt)");
+           corrupt == 0 ? "" : " (corrupt)");
     fflush(stdout);
 }
 

@@ -17,10 +17,9 @@ enum { TOLD_MOST = 16 };
 
 struct run {
     struct common common;
-    struct event_base *base; /* of the main thread: signals, and who has ended */
-    struct event *interrupt, *terminate, *ended;
+    struct event *interrupt, *terminate, *ended; /* in the first share's reactor */
     struct share **shares;
-    pthread_t *threads;
+    pthread_t *threads; /* the first stays unused: its share is ours */
     uint64_t thread_count, running;
     pthread_mutex_t lock; /* for what follows */
     char *told[TOLD_MOST];
@@ -80,22 +79,6 @@ static void on_ended(evutil_socket_t fd, short what, void *context)
     run->running -= threads;
 }
 
-static bool make_events(struct run *run)
-{
-    run->base = reactor_new(NULL);
-    run->common.stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    run->common.ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (run->base == NULL || run->common.stop_fd < 0 || run->common.ended_fd < 0)
-        return false;
-    run->interrupt = evsignal_new(run->base, SIGINT, on_signal, run);
-    run->terminate = evsignal_new(run->base, SIGTERM, on_signal, run);
-    run->ended =
-        event_new(run->base, run->common.ended_fd, EV_READ | EV_PERSIST, on_ended, run);
-    return run->interrupt != NULL && run->terminate != NULL && run->ended != NULL &&
-           event_add(run->interrupt, NULL) == 0 && event_add(run->terminate, NULL) == 0 &&
-           event_add(run->ended, NULL) == 0;
-}
-
 static bool make_shares(struct run *run)
 {
     run->thread_count = run->common.options->threads;
@@ -111,9 +94,29 @@ static bool make_shares(struct run *run)
     return true;
 }
 
+static bool make_descriptors(struct common *common)
+{
+    common->go_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    common->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    common->ended_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return common->go_fd >= 0 && common->stop_fd >= 0 && common->ended_fd >= 0;
+}
+
+static bool make_events(struct run *run)
+{
+    struct event_base *base = run->shares[0]->base;
+
+    run->interrupt = evsignal_new(base, SIGINT, on_signal, run);
+    run->terminate = evsignal_new(base, SIGTERM, on_signal, run);
+    run->ended = event_new(base, run->common.ended_fd, EV_READ | EV_PERSIST, on_ended, run);
+    return run->interrupt != NULL && run->terminate != NULL && run->ended != NULL &&
+           event_add(run->interrupt, NULL) == 0 && event_add(run->terminate, NULL) == 0 &&
+           event_add(run->ended, NULL) == 0;
+}
+
 static void start_threads(struct run *run)
 {
-    for (uint64_t i = 0; i < run->thread_count; i++) {
+    for (uint64_t i = 1; i < run->thread_count; i++) {
         int error = pthread_create(&run->threads[i], NULL, share_run, run->shares[i]);
 
         if (error == 0)
@@ -123,21 +126,40 @@ static void start_threads(struct run *run)
     }
 }
 
+/* One thread is this one: with no other, the kernel need not lock its descriptors. */
+static void run_threads(struct run *run)
+{
+    struct share *own = run->shares[0];
+
+    run->running = run->thread_count;
+    start_threads(run);
+    share_run(own);
+    while (run->running > 0)
+        event_base_loop(own->base, EVLOOP_ONCE);
+    for (uint64_t i = 1; i < run->thread_count; i++)
+        pthread_join(run->threads[i], NULL);
+}
+
+static void close_descriptor(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 static void clean_up(struct run *run)
 {
+    reactor_free_event(run->interrupt);
+    reactor_free_event(run->terminate);
+    reactor_free_event(run->ended);
     for (uint64_t i = 0; run->shares != NULL && i < run->thread_count; i++)
         share_free(run->shares[i]);
     free(run->shares);
     free(run->threads);
     for (size_t i = 0; i < TOLD_MOST; i++)
         free(run->told[i]);
-    reactor_free_event(run->interrupt);
-    reactor_free_event(run->terminate);
-    reactor_free_event(run->ended);
-    if (run->base != NULL)
-        event_base_free(run->base);
-    close(run->common.stop_fd);
-    close(run->common.ended_fd);
+    close_descriptor(run->common.go_fd);
+    close_descriptor(run->common.stop_fd);
+    close_descriptor(run->common.ended_fd);
 }
 
 bool run_all(const struct probe_options *options, struct address *addresses, size_t count,
@@ -145,21 +167,16 @@ bool run_all(const struct probe_options *options, struct address *addresses, siz
 {
     struct run run = {
         .common = { .options = options, .mode = modes[options->mode], .addresses = addresses,
-                    .address_count = count, .stop_fd = -1, .ended_fd = -1, .failed = on_failed },
+                    .address_count = count, .connecting = options->threads, .go_fd = -1,
+                    .stop_fd = -1, .ended_fd = -1, .failed = on_failed },
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
-    bool is_ready = make_events(&run) && make_shares(&run);
+    bool is_ready = make_descriptors(&run.common) && make_shares(&run) && make_events(&run);
 
     if (is_ready) {
-        pthread_barrier_init(&run.common.connected, NULL, (unsigned) run.thread_count);
-        start_threads(&run);
-        for (run.running = run.thread_count; run.running > 0;)
-            event_base_loop(run.base, EVLOOP_ONCE);
-        for (uint64_t i = 0; i < run.thread_count; i++) {
-            pthread_join(run.threads[i], NULL);
+        run_threads(&run);
+        for (uint64_t i = 0; i < run.thread_count; i++)
             tally_merge(tally, &run.shares[i]->tally);
-        }
-        pthread_barrier_destroy(&run.common.connected);
     } else {
         log_startup_error(strerror(errno), "start");
     }

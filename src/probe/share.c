@@ -13,17 +13,22 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 
-void share_allow(struct share *share, struct client *client, uint64_t now)
+void share_allow(struct share *share, struct client *client, uint64_t messages, uint64_t now)
 {
-    if (share->is_stopping || client->phase != CLIENT_OPEN || client->allowed == client->target)
+    uint64_t left = client->target - client->allowed;
+
+    if (share->is_stopping || client->phase != CLIENT_OPEN)
         return;
-    client->due[client->allowed % share->common->options->in_flight] = now;
-    client_allow(client, 1, now);
+    if (messages > left)
+        messages = left;
+    for (uint64_t i = 0; i < messages; i++)
+        client->due[(client->allowed + i) & share->ring_mask] = now;
+    client_allow(client, messages, now);
 }
 
 uint64_t share_due(const struct share *share, const struct client *client, uint64_t message)
 {
-    return client->due[message % share->common->options->in_flight];
+    return client->due[message & share->ring_mask];
 }
 
 /* Has it nothing more to send, and nothing to wait for? Then it says so. */
@@ -33,27 +38,42 @@ static void finish_if_done(const struct share *share, struct client *client)
         client_finish(client);
 }
 
+/* One connection less to wait for; whose was the last of all threads gives the word. */
+static void on_decided(struct share *share)
+{
+    if (--share->connecting == 0 && atomic_fetch_sub(&share->common->connecting, 1) == 1)
+        eventfd_write(share->common->go_fd, 1);
+}
+
 static void on_opened(struct client *client)
 {
     struct share *share = client->setup->context;
 
-    share->connecting--;
     share->tally.connected++;
+    on_decided(share);
 }
 
-static void on_answered(struct client *client, bool is_exact)
+static void record(struct share *share, const struct client *client, uint64_t message)
+{
+    uint64_t due = share->common->mode->due(share, client, message);
+
+    histogram_add(&share->tally.latency, client->moved_at > due ? client->moved_at - due : 0);
+}
+
+static void on_answered(struct client *client, uint64_t messages, uint64_t corrupt)
 {
     struct share *share = client->setup->context;
-    uint64_t message = client->answered - 1, now = client->moved_at, due, latency;
+    const struct mode *mode = share->common->mode;
+    uint64_t first = client->answered - messages;
 
-    if (message < client->given_up)
-        return;
-    due = share->common->mode->due(share, client, message);
-    latency = now > due ? now - due : 0;
-    histogram_add(&share->tally.latency, latency);
-    tally_add(&share->tally, TALLY_messages, 1);
-    share->tally.ended_at = now;
-    share->common->mode->answered(share, client, latency, is_exact);
+    if (first < client->given_up) /* too late */
+        first = client->given_up < client->answered ? client->given_up : client->answered;
+    for (uint64_t i = first; i < client->answered; i++)
+        record(share, client, i);
+    tally_add(&share->tally, TALLY_messages, client->answered - first);
+    share->tally.ended_at = client->moved_at;
+    if (mode->answered != NULL && first < client->answered)
+        mode->answered(share, client, messages, corrupt);
     finish_if_done(share, client);
 }
 
@@ -64,9 +84,9 @@ static void on_ended(struct client *client, const char *why)
     uint64_t settled =
         client->answered > client->given_up ? client->answered : client->given_up;
 
-    if (!client->is_connected)
-        share->connecting--;
     share->open--;
+    if (!client->is_connected)
+        on_decided(share);
     tally_add(&share->tally, TALLY_lost, begun - settled);
     if (why == NULL)
         return;
@@ -143,6 +163,35 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     }
 }
 
+static void begin(struct share *share)
+{
+    const struct common *common = share->common;
+    uint64_t now = clock_ns(), others = 0;
+
+    if (share->is_stopping)
+        return;
+    /* Who comes first says when. */
+    if (!atomic_compare_exchange_strong(&share->common->began_at, &others, now))
+        now = others;
+    share->began_at = share->tally.began_at = now;
+    if (common->options->duration > 0)
+        reactor_start_timer(share->deadline, (int64_t) common->options->duration);
+    if (!common->mode->begin(share))
+        end_all(share, strerror(errno));
+    for (size_t i = 0; i < share->count; i++) /* some may have nothing to send */
+        finish_if_done(share, &share->clients[i]);
+}
+
+static void on_go(evutil_socket_t fd, short what, void *context)
+{
+    struct share *share = context;
+
+    (void) fd;
+    (void) what;
+    event_del(share->go); /* it stays readable */
+    begin(share);
+}
+
 /* How many of the messages are connection NUMBER's. */
 static uint64_t target_of(const struct probe_options *options, uint64_t number)
 {
@@ -156,11 +205,14 @@ static uint64_t target_of(const struct probe_options *options, uint64_t number)
 static bool make_clients(struct share *share)
 {
     const struct probe_options *options = share->common->options;
-    size_t first = share->number, all = options->connections, ring = options->in_flight;
+    size_t first = share->number, all = options->connections, ring = 1;
 
+    while (ring < options->in_flight)
+        ring *= 2;
+    share->ring_mask = ring - 1;
     share->count = (all - first + options->threads - 1) / options->threads;
     share->clients = calloc(share->count, sizeof(*share->clients));
-    share->due = calloc(share->count * ring + 1, sizeof(*share->due));
+    share->due = calloc(share->count * ring, sizeof(*share->due));
     if (share->clients == NULL || share->due == NULL)
         return false;
     for (size_t i = 0; i < share->count; i++) {
@@ -201,12 +253,13 @@ struct share *share_new(struct common *common, unsigned number)
     share->base = reactor_new(NULL);
     if (share->base == NULL)
         goto fail;
+    share->go = event_new(share->base, common->go_fd, EV_READ | EV_PERSIST, on_go, share);
     share->stop = event_new(share->base, common->stop_fd, EV_READ | EV_PERSIST, on_stop, share);
     share->tick = event_new(share->base, -1, EV_PERSIST, on_tick, share);
     share->deadline = event_new(share->base, -1, 0, on_deadline, share);
     set_up(share);
-    if (share->stop != NULL && share->tick != NULL && share->deadline != NULL &&
-        share->setup.buffer != NULL && make_clients(share))
+    if (share->go != NULL && share->stop != NULL && share->tick != NULL &&
+        share->deadline != NULL && share->setup.buffer != NULL && make_clients(share))
         return share;
 fail:
     share_free(share);
@@ -217,6 +270,7 @@ void share_free(struct share *share)
 {
     if (share == NULL)
         return;
+    reactor_free_event(share->go);
     reactor_free_event(share->stop);
     reactor_free_event(share->tick);
     reactor_free_event(share->deadline);
@@ -231,45 +285,18 @@ void share_free(struct share *share)
     free(share);
 }
 
-static void begin(struct share *share)
-{
-    const struct common *common = share->common;
-    uint64_t now = clock_ns(), others = 0;
-
-    if (share->is_stopping || share->open == 0)
-        return;
-    /* Who comes first says when. */
-    if (!atomic_compare_exchange_strong(&share->common->began_at, &others, now))
-        now = others;
-    share->began_at = share->tally.began_at = now;
-    if (common->options->duration > 0)
-        reactor_start_timer(share->deadline, (int64_t) common->options->duration);
-    if (!common->mode->begin(share))
-        end_all(share, strerror(errno));
-    for (size_t i = 0; i < share->count; i++) /* some may have nothing to send */
-        finish_if_done(share, &share->clients[i]);
-}
-
-/* Handles events until none are LEFT. */
-static void loop(struct share *share, const size_t *left)
-{
-    while (*left > 0)
-        event_base_loop(share->base, EVLOOP_ONCE);
-}
-
 void *share_run(void *argument)
 {
     struct share *share = argument;
 
+    event_add(share->go, NULL);
     event_add(share->stop, NULL);
     reactor_start_timer(share->tick, TICK_MS);
     share->connecting = share->open = share->count;
     for (size_t i = 0; i < share->count; i++)
         client_connect(&share->clients[i]);
-    loop(share, &share->connecting);
-    pthread_barrier_wait(&share->common->connected);
-    begin(share);
-    loop(share, &share->open);
+    while (share->open > 0)
+        event_base_loop(share->base, EVLOOP_ONCE);
     eventfd_write(share->common->ended_fd, 1);
     return NULL;
 }

@@ -6,7 +6,6 @@
 #ifndef ECHOD_PROBE_SHARE_H
 #define ECHOD_PROBE_SHARE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,10 +25,13 @@ struct common {
     const struct mode *mode;
     struct address *addresses;
     size_t address_count;
-    pthread_barrier_t connected; /* of all threads: their connections are there */
+    _Atomic uint64_t connecting; /* threads that still connect */
     _Atomic uint64_t began_at;   /* on clock_ns; 0: not yet */
-    int stop_fd;                 /* readable: no more is to be sent */
-    int ended_fd;                /* an eventfd, to which each thread adds one at its end */
+    /* Descriptors that all threads watch, and none reads: */
+    int go_fd;   /* readable: all have connected, begin */
+    int stop_fd; /* readable: no more is to be sent */
+    /* An eventfd, to which each thread adds one at its end. */
+    int ended_fd;
     /* Tells the user WHY a connection to ADDRESS failed; from any thread. */
     void (*failed)(struct common *common, const char *why, const struct address *address);
 };
@@ -38,11 +40,12 @@ struct share {
     struct common *common;
     unsigned number; /* of the threads */
     struct event_base *base;
-    struct event *stop, *tick, *deadline;
+    struct event *go, *stop, *tick, *deadline;
     struct client_setup setup;
     struct client *clients;
     size_t count;
-    uint64_t *due; /* the clients' rings */
+    uint64_t *due;      /* the clients' rings... */
+    uint64_t ring_mask; /* ... each of so many, and one */
     size_t connecting, open; /* clients that are so; open: or still connecting */
     uint64_t began_at;       /* the same for all, on clock_ns */
     bool is_stopping;        /* what was allowed comes back; nothing more is sent */
@@ -58,8 +61,9 @@ struct mode {
     bool needs_eof;
     /* All are connected: begin. False: no memory or no descriptor. */
     bool (*begin)(struct share *share);
-    /* A message of CLIENT is back, after LATENCY ns. */
-    void (*answered)(struct share *share, struct client *client, uint64_t latency, bool is_exact);
+    /* So many MESSAGES of CLIENT are back, of these so many CORRUPT; NULL: it does not care. */
+    void (*answered)(struct share *share, struct client *client, uint64_t messages,
+                     uint64_t corrupt);
     /* When message number MESSAGE of CLIENT should have been sent, on clock_ns. */
     uint64_t (*due)(const struct share *share, const struct client *client, uint64_t message);
     /* NULL, or: looks whether NOW an answer is missing, while CLIENT is open. */
@@ -73,8 +77,8 @@ void share_free(struct share *share);
 /* All of it; a thread's start routine, with a struct share. Returns NULL. */
 void *share_run(void *share);
 
-/* CLIENT may send one message more, which is due NOW, if it has not had all. */
-void share_allow(struct share *share, struct client *client, uint64_t now);
+/* CLIENT may send so many MESSAGES more, which are due NOW, but not more than its target. */
+void share_allow(struct share *share, struct client *client, uint64_t messages, uint64_t now);
 
 /* share_allow noted when: a mode's `due`. */
 uint64_t share_due(const struct share *share, const struct client *client, uint64_t message);
