@@ -37,11 +37,13 @@ src_libprobe_a_SOURCES = \
 	src/probe/defaults.h \
 	src/probe/half_close.c \
 	src/probe/histogram.c src/probe/histogram.h \
+	src/probe/live.c src/probe/live.h \
 	src/probe/modes.h \
 	src/probe/open.c \
 	src/probe/options.c src/probe/options.h \
 	src/probe/pattern.c src/probe/pattern.h \
 	src/probe/ping.c \
+	src/probe/plot.c src/probe/plot.h \
 	src/probe/report.c src/probe/report.h \
 	src/probe/run.c src/probe/run.h \
 	src/probe/share.c src/probe/share.h \

@@ -1,7 +1,5 @@
 /* main: options, log, sockets, supervisor. */
-#include <errno.h>
 #include <signal.h>
-#include <string.h>
 
 #include "descriptors.h"
 #include "echo.h"

@@ -11,11 +11,14 @@
 /* Longer than the retransmissions (1 + 2 + 4 s) by which a handshake gets through a full queue. */
 #define DEFAULT_TIMEOUT_MS 10000
 
-/* What is sent or received at a time: beyond, measured, nothing gets faster. */
-#define PIECE_MAX ((size_t) 128 * 1024)
+/* What is sent or received at a time. Measured: less costs calls, more the cache that verifies. */
+#define PIECE_MAX ((size_t) 64 * 1024)
 
 /* How often a thread looks for connections that have waited too long. */
 #define TICK_MS 50
+
+/* How often the line on the terminal is renewed. */
+#define LIVE_MS 1000
 
 /* When all is back: how long a server may take to close, or to send what nobody asked for. */
 #define LINGER_MS 250

@@ -1,4 +1,5 @@
 /* main: options, addresses, the run, and what came of it. */
+#include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 #include "../log.h"
 #include "options.h"
 #include "pattern.h"
+#include "plot.h"
 #include "report.h"
 #include "run.h"
 
@@ -18,6 +20,8 @@ static int report(const struct probe_options *options, const struct tally *tally
         report_json(options, tally);
     else if (tally->connected > 0)
         report_summary(options, tally);
+    if (options->plot && tally->connected > 0)
+        plot_draw(&tally->latency, plot_width(), plot_has_blocks());
     return cmdline_answered() == 0 ? status : 1;
 }
 
@@ -44,9 +48,13 @@ static int probe(const struct probe_options *options)
 int main(int argc, char **argv)
 {
     struct probe_options options;
+    sigset_t none;
 
-    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
     log_start("echoprobe");
+    setlocale(LC_CTYPE, ""); /* what --plot may draw with; numbers keep their point */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
+    signal(SIGPIPE, SIG_IGN);              /* a reader that is gone is an error of write() */
     descriptors_fill_standard();
     switch (probe_options_parse(&options, argc, argv)) {
     case CMDLINE_RUN:

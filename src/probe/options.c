@@ -4,7 +4,7 @@
 
 #include "defaults.h"
 
-/* These keep numbers of bytes, and of messages in the longest time, within 64 bits. */
+/* With these, what follows is computed within 64 bits. */
 #define SIZE_MOST (UINT64_C(1) << 30)
 #define COUNT_MOST UINT64_C(10000000000)
 #define RATE_MOST 100000000
@@ -158,5 +158,7 @@ enum cmdline_result probe_options_parse(struct probe_options *options, int argc,
     if (wrong != NULL)
         return cmdline_wrong("contradictory options", wrong);
     fill_in(options);
+    if (options->count > (uint64_t) INT64_MAX / options->size)
+        return cmdline_wrong("more bytes than can be counted", "--size");
     return parse_endpoint(options, argv + rest);
 }

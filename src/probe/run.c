@@ -11,18 +11,21 @@
 
 #include "../log.h"
 #include "../reactor.h"
+#include "defaults.h"
+#include "live.h"
 #include "modes.h"
 
 enum { TOLD_MOST = 16 };
 
 struct run {
     struct common common;
-    struct event *interrupt, *terminate, *ended; /* in the first share's reactor */
+    struct event *interrupt, *terminate, *ended, *second; /* in the first share's reactor */
     struct share **shares;
     pthread_t *threads; /* the first stays unused: its share is ours */
     uint64_t thread_count, running;
-    pthread_mutex_t lock; /* for what follows */
+    pthread_mutex_t lock; /* for what follows, and stderr */
     char *told[TOLD_MOST];
+    struct live live;
 };
 
 static const struct mode *const modes[PROBE_MODES] = {
@@ -52,6 +55,7 @@ static void on_failed(struct common *common, const char *why, const struct addre
     pthread_mutex_lock(&run->lock);
     if (is_new(run, why)) {
         endpoint_format(ENDPOINT_ECHO, address, where);
+        live_clear(&run->live);
         log_startup_error(why, where);
     }
     pthread_mutex_unlock(&run->lock);
@@ -67,6 +71,21 @@ static void on_signal(evutil_socket_t number, short what, void *context)
     event_del(run->interrupt);
     event_del(run->terminate);
     eventfd_write(run->common.stop_fd, 1);
+}
+
+static void on_second(evutil_socket_t fd, short what, void *context)
+{
+    struct run *run = context;
+    uint64_t sums[TALLY_COUNTER_COUNT] = { 0 };
+
+    (void) fd;
+    (void) what;
+    for (uint64_t i = 0; i < run->thread_count; i++)
+        for (int j = 0; j < TALLY_COUNTER_COUNT; j++)
+            sums[j] += tally_get(&run->shares[i]->tally, (enum tally_counter) j);
+    pthread_mutex_lock(&run->lock);
+    live_show(&run->live, sums);
+    pthread_mutex_unlock(&run->lock);
 }
 
 static void on_ended(evutil_socket_t fd, short what, void *context)
@@ -109,9 +128,10 @@ static bool make_events(struct run *run)
     run->interrupt = evsignal_new(base, SIGINT, on_signal, run);
     run->terminate = evsignal_new(base, SIGTERM, on_signal, run);
     run->ended = event_new(base, run->common.ended_fd, EV_READ | EV_PERSIST, on_ended, run);
+    run->second = event_new(base, -1, EV_PERSIST, on_second, run);
     return run->interrupt != NULL && run->terminate != NULL && run->ended != NULL &&
-           event_add(run->interrupt, NULL) == 0 && event_add(run->terminate, NULL) == 0 &&
-           event_add(run->ended, NULL) == 0;
+           run->second != NULL && event_add(run->interrupt, NULL) == 0 &&
+           event_add(run->terminate, NULL) == 0 && event_add(run->ended, NULL) == 0;
 }
 
 static void start_threads(struct run *run)
@@ -132,12 +152,17 @@ static void run_threads(struct run *run)
     struct share *own = run->shares[0];
 
     run->running = run->thread_count;
+    if (run->common.options->mode != PROBE_PING) {
+        live_begin(&run->live);
+        reactor_start_timer(run->second, LIVE_MS);
+    }
     start_threads(run);
     share_run(own);
     while (run->running > 0)
         event_base_loop(own->base, EVLOOP_ONCE);
     for (uint64_t i = 1; i < run->thread_count; i++)
         pthread_join(run->threads[i], NULL);
+    live_clear(&run->live);
 }
 
 static void close_descriptor(int fd)
@@ -151,6 +176,7 @@ static void clean_up(struct run *run)
     reactor_free_event(run->interrupt);
     reactor_free_event(run->terminate);
     reactor_free_event(run->ended);
+    reactor_free_event(run->second);
     for (uint64_t i = 0; run->shares != NULL && i < run->thread_count; i++)
         share_free(run->shares[i]);
     free(run->shares);

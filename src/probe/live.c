@@ -1,0 +1,42 @@
+#include "live.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../clock.h"
+
+/* Back to the line's beginning, and nothing right of it. */
+#define CLEAR_LINE "\r\033[K"
+
+void live_begin(struct live *live)
+{
+    *live = (struct live){ .is_wanted = isatty(STDERR_FILENO) != 0 };
+    live->began_at = live->last_at = clock_ns();
+}
+
+void live_show(struct live *live, const uint64_t *counters)
+{
+    uint64_t now = clock_ns();
+    double since = (double) (now - live->last_at) / 1e9;
+
+    if (!live->is_wanted || now <= live->last_at)
+        return;
+    fprintf(stderr,
+            CLEAR_LINE "%.0f s  %.0f messages/s  %.2f MB/s  %llu lost  %llu corrupt  %llu errors",
+            (double) (now - live->began_at) / 1e9,
+            (double) (counters[TALLY_messages] - live->last[TALLY_messages]) / since,
+            (double) (counters[TALLY_bytes] - live->last[TALLY_bytes]) / since / 1e6,
+            (unsigned long long) counters[TALLY_lost],
+            (unsigned long long) counters[TALLY_corrupt],
+            (unsigned long long) counters[TALLY_errors]);
+    fflush(stderr);
+    memcpy(live->last, counters, sizeof(live->last));
+    live->last_at = now;
+}
+
+void live_clear(const struct live *live)
+{
+    if (live->is_wanted)
+        fputs(CLEAR_LINE, stderr);
+}
