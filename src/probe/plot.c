@@ -12,13 +12,16 @@ enum { ROWS_MOST = 24, WIDTH_LEAST = 50, WIDTH_DEFAULT = 80, EIGHTHS = 8 };
 /* Of a line, what is not bar: the label, a border, the count, all marks. */
 #define MARGIN 44
 
-/* Ways to cut a decade, in percent of where it begins; the finest is taken that gives few rows. */
-static const unsigned scales[][12] = {
-    { 100, 110, 120, 140, 160, 200, 240, 300, 400, 500, 600, 800 },
-    { 100, 150, 200, 300, 500, 700 },
-    { 100, 200, 500 },
+/*
+ * Ways to cut a decade, in percent of where it begins: the preferred numbers E12, E6 and E3, since
+ * steps of unlike ratios would show as teeth.
+ */
+enum { SCALES = 3, STEPS_MOST = 12 };
+static const unsigned scales[SCALES][STEPS_MOST] = {
+    { 100, 120, 150, 180, 220, 270, 330, 390, 470, 560, 680, 820 },
+    { 100, 150, 220, 330, 470, 680 },
+    { 100, 220, 470 },
 };
-enum { SCALES = sizeof(scales) / sizeof(scales[0]) };
 
 struct rows {
     const unsigned *scale;
@@ -30,7 +33,7 @@ static unsigned steps_of(const unsigned *scale)
 {
     unsigned steps = 0;
 
-    while (steps < sizeof(scales[0]) / sizeof(scales[0][0]) && scale[steps] != 0)
+    while (steps < STEPS_MOST && scale[steps] != 0)
         steps++;
     return steps;
 }
