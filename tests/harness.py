@@ -1,8 +1,8 @@
-"""Starts the real daemon and speaks to it; runs scenarios, printing TAP.
+"""Starts the real programs and speaks to them; runs scenarios, printing TAP.
 
 No fixed port, no fixed sleep: the daemon listens at port 0 and says where, and what takes time is
-polled with a deadline. ECHOD names the program under test; ECHOD_MODELS, if set, limits which
-models are tried (process,thread).
+polled with a deadline. ECHOD and ECHOPROBE name the programs under test; ECHOD_MODELS, if set,
+limits which models are tried (process,thread).
 """
 import os
 import re
@@ -16,6 +16,7 @@ import time
 import traceback
 
 ECHOD = os.environ.get("ECHOD", "src/echod")
+ECHOPROBE = os.environ.get("ECHOPROBE", "src/echoprobe")
 MODELS = os.environ.get("ECHOD_MODELS", "process,thread").split(",")
 DEADLINE = float(os.environ.get("ECHOD_DEADLINE", "20"))  # seconds; more than ever needed
 
@@ -31,6 +32,11 @@ SANITIZERS = {
     "UBSAN_OPTIONS": os.environ.get("UBSAN_OPTIONS", "") + ":handle_segv=0",
     "TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":handle_segv=0:report_thread_leaks=0",
 }
+
+
+def sanitized(environment=None):
+    """Our environment for a program under test, with ENVIRONMENT added."""
+    return {**os.environ, **SANITIZERS, **(environment or {})}
 
 
 class Line:
@@ -85,7 +91,7 @@ class Echod:
         self.process = subprocess.Popen([ECHOD] + arguments, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL,
                                         stderr=stderr or subprocess.PIPE, preexec_fn=limit,
-                                        env={**os.environ, **SANITIZERS, **(environment or {})})
+                                        env=sanitized(environment))
         self.pid = self.process.pid
         self.raw = []        # stderr, line by line
         self.parsed = []     # the same, as far as somebody asked
@@ -175,6 +181,31 @@ class Echod:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
+
+
+class Probe:
+    """A running echoprobe: .process; leave a `with` block to have it killed."""
+
+    def __init__(self, *arguments, environment=None):
+        self.process = subprocess.Popen([ECHOPROBE, *map(str, arguments)],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True,
+                                        env=sanitized(environment))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+def probe(*arguments, environment=None, seconds=3 * DEADLINE):
+    """Runs echoprobe to its end; a subprocess.CompletedProcess with its text."""
+    return subprocess.run([ECHOPROBE, *map(str, arguments)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=seconds,
+                          env=sanitized(environment))
 
 
 def start_time(pid):

@@ -33,6 +33,8 @@ void client_end(struct client *client, const char *why)
         return;
     close_socket(client);
     client->phase = CLIENT_ENDED;
+    if (client->is_spoilt) /* of this message only a part came, and that was wrong */
+        tally_add(client->setup->tally, TALLY_corrupt, 1);
     client->setup->handler->ended(client, why);
 }
 

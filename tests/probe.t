@@ -1,0 +1,565 @@
+#!/usr/bin/env python3
+"""echoprobe against the real daemon, and against servers that misbehave in one way each."""
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+import time
+
+from harness import (DEADLINE, ECHOPROBE, Echod, Probe, main, probe, receive_all, sanitized,
+                     scenario, wait_until)
+
+PERCENTILES = ["p50", "p90", "p99", "p99.9"]
+SUMMARY = re.compile(
+    r"--- \S+: [a-z-]+, \d+ x \d+ bytes\n"
+    r"\d+ messages, \d+ bytes in [0-9.]+ s: [0-9.]+ messages/s, [0-9.]+ MB/s\n"
+    r"latency in ms: p50 [0-9.]+ p90 [0-9.]+ p99 [0-9.]+ p99.9 [0-9.]+ max [0-9.]+\n"
+    r"(?P<lost>\d+) lost, (?P<corrupt>\d+) corrupt, (?P<errors>\d+) errors\n")
+
+
+class Server:
+    """Runs SERVE(connection) in a thread for each client, until a `with` block ends."""
+
+    def __init__(self, serve):
+        self.serve = serve
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.endpoint = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.connections = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self.listener.accept()[0]
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with contextlib.suppress(OSError), connection:
+            self.serve(connection)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def echo_with(change):
+    """A server that gives CHANGE(bytes, position) back, until EOF."""
+    def serve(connection):
+        position = 0
+        while True:
+            data = connection.recv(65536)
+            if not data:
+                return
+            connection.sendall(change(data, position))
+            position += len(data)
+    return Server(serve)
+
+
+def at(position, change):
+    """Applies CHANGE to the piece that has POSITION in it, split there."""
+    def change_piece(data, start):
+        if start <= position < start + len(data):
+            return data[:position - start] + change(data[position - start:])
+        return data
+    return change_piece
+
+
+def honest():
+    return echo_with(lambda data, position: data)
+
+
+def counts(report):
+    return report["lost"], report["corrupt"], report["errors"]
+
+
+def json_of(*arguments, status=0, errors=""):
+    """The object that echoprobe prints with --json; it ends with STATUS and ERRORS on stderr."""
+    run = probe("--json", *arguments)
+    assert (run.returncode, run.stderr) == (status, errors), run
+    assert run.stdout.count("\n") == 1 and run.stdout.endswith("\n"), run.stdout
+    return json.loads(run.stdout)
+
+
+@scenario
+def json_has_its_keys_in_order():
+    """In each mode; and what it says is so."""
+    with Echod() as echod:
+        endpoint = "tcp://%s:%d" % echod.address()
+        for mode, in_flight, arguments in (("ping", 1, ["-i", "0.01"]),
+                                           ("closed", 3, ["--load", "-p", "3"]),
+                                           ("open", 0, ["--rate=1000"]),
+                                           ("half-close", 1, ["--half-close"])):
+            began = time.monotonic()
+            report = json_of("-n", "20", "-s", "100", "-c", "4", *arguments, endpoint)
+            took = time.monotonic() - began
+            assert list(report) == ["endpoint", "mode", "connections", "size", "in_flight",
+                                    "seconds", "messages", "bytes", "rate", "lost", "corrupt",
+                                    "errors", "latency_us"], report
+            assert list(report["latency_us"]) == ["min", *PERCENTILES, "max", "mean"], report
+            assert report["endpoint"] == endpoint and report["mode"] == mode, report
+            assert (report["connections"], report["size"]) == (4, 100), report
+            assert report["in_flight"] == in_flight, report
+            assert (report["messages"], report["bytes"]) == (20, 2000), report
+            assert counts(report) == (0, 0, 0), report
+            assert 0 < report["seconds"] < took, (report, took)
+            assert abs(report["rate"] * report["seconds"] / 20 - 1) < 0.01, report
+            latency = report["latency_us"]
+            steps = [latency[key] for key in ("min", *PERCENTILES, "max")]
+            assert steps == sorted(steps) and 0 < steps[0], report
+            assert steps[0] <= latency["mean"] <= steps[-1] < took * 1e6, report
+
+
+@scenario
+def ping_prints_a_line_each():
+    """By the interval, on each connection with its own numbers; then the summary."""
+    with Echod() as echod:
+        endpoint = "%s:%d" % echod.address()
+        began = time.monotonic()
+        run = probe("-n", "6", "-c", "2", "-i", "0.1", endpoint)
+        assert time.monotonic() - began > 0.19
+        lines = run.stdout.splitlines(True)
+        pings = [re.fullmatch(r"64 bytes from %s: seq=(\d+) time=\d+\.\d{3} ms\n" % endpoint, line)
+                 for line in lines[:6]]
+        assert all(pings) and sorted(p[1] for p in pings) == ["1", "1", "2", "2", "3", "3"], lines
+        assert SUMMARY.fullmatch("".join(lines[6:])), lines
+        assert (run.returncode, run.stderr) == (0, ""), run
+
+
+@scenario
+def exact_for_sizes_and_ways():
+    """From one byte to more than buffers hold, one and several in flight, connections, threads."""
+    with Echod("--workers=2") as echod:
+        endpoint = "%s:%d" % echod.address()
+        for size in (1, 63, 65536, 65537, 200003, 3 << 20):
+            for arguments in (["--load"], ["--load", "-p", "7", "-c", "5", "-t", "2"],
+                              ["--rate=200", "-c", "3"], ["--half-close", "-c", "3", "-t", "3"]):
+                report = json_of("-n", "25", "-s", size, *arguments, endpoint)
+                assert (report["messages"], report["bytes"]) == (25, 25 * size), report
+                assert counts(report) == (0, 0, 0), report
+
+
+@scenario
+def a_time_is_kept():
+    """--duration ends a load; in the open loop it makes for so many messages."""
+    with Echod() as echod:
+        endpoint = "%s:%d" % echod.address()
+        report = json_of("--load", "-d", "0.5", endpoint)
+        assert 0.45 < report["seconds"] < DEADLINE and report["messages"] > 10, report
+        assert json_of("--rate=500", "-d", "0.5", endpoint)["messages"] == 250
+        assert json_of("-i", "0.01", "-d", "0.2", endpoint)["messages"] <= 22
+
+
+@scenario
+def a_changed_byte_is_one_corrupt_message():
+    """Wherever it is in the stream; the others are exact, and it goes on."""
+    flip = lambda data: bytes([data[0] ^ 1]) + data[1:]
+    for position in (0, 63, 64, 1000, 6399):
+        for arguments in (["--load", "-p", "4"], ["--rate=2000"], ["--half-close"],
+                          ["-i", "1ms"]):
+            with echo_with(at(position, flip)) as server:
+                report = json_of("-n", "100", *arguments, server.endpoint, status=1)
+                assert counts(report) == (0, 1, 0) and report["messages"] == 100, report
+    with echo_with(at(100000, flip)) as server:
+        report = json_of("--half-close", "-s", "300000", server.endpoint, status=1)
+        assert counts(report) == (0, 1, 0) and report["messages"] == 1, report
+
+
+@scenario
+def ping_says_which_message_was_corrupt():
+    with echo_with(at(64, lambda data: b"?" + data[1:])) as server:
+        run = probe("-n", "3", "-i", "0.01", server.endpoint)
+        marks = [" (corrupt)" in line for line in run.stdout.splitlines()[:3]]
+        assert marks == [False, True, False] and run.returncode == 1, run
+
+
+@scenario
+def dropped_bytes_are_seen():
+    """What follows is not what it should be, and the end does not come."""
+    with echo_with(at(300, lambda data: data[5:])) as server:
+        report = json_of("--half-close", "-n", "100", server.endpoint, status=1,
+                         errors="echoprobe: Connection closed early: tcp://%s\n" % server.endpoint)
+        assert counts(report) == (1, 96, 1) and report["messages"] == 99, report
+        report = json_of("--load", "-n", "100", "-W", "0.3", server.endpoint, status=1,
+                         errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
+        assert report["lost"] == report["errors"] == 1 and report["messages"] == 4, report
+
+
+@scenario
+def data_of_another_connection_is_seen():
+    """Two connections get each other's bytes: each message is corrupt, none is lost."""
+    both, turn, done = [], threading.Barrier(2), threading.Barrier(2)
+
+    def swap(connection):
+        both.append(connection)
+        data = receive_all(connection)
+        turn.wait(DEADLINE)
+        other = both[both.index(connection) - 1]
+        other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+        done.wait(DEADLINE)
+
+    for size in (64, 5000):
+        both.clear()
+        with Server(swap) as server:
+            report = json_of("--half-close", "-n", "20", "-c", "2", "-s", size, server.endpoint,
+                             status=1)
+            assert counts(report) == (0, 20, 0) and report["messages"] == 20, report
+
+
+@scenario
+def more_than_was_sent_is_corrupt():
+    """A byte too many ends the connection, also after all else is back, or when none was sent."""
+    for position, arguments in ((0, ["--half-close"]), (640 - 1, ["--load"]),
+                                (640 - 1, ["--rate=1000"]), (640 - 1, ["--half-close"])):
+        with echo_with(at(position, lambda data: data + b"!")) as server:
+            run = probe("--json", "-n", "10", *arguments, server.endpoint)
+            report = json.loads(run.stdout)
+            assert report["corrupt"] >= 1 and run.returncode == 1, (arguments, run)
+
+
+@scenario
+def a_greeting_is_no_echo():
+    """What comes unasked is more than was sent, or else in a message's place."""
+    def greet(connection):
+        connection.sendall(b"Welcome!\n")
+        receive_all(connection)
+
+    with Server(greet) as server:
+        run = probe("--json", "--load", "-n", "10", "-W", "0.3", server.endpoint)
+        report = json.loads(run.stdout)
+        assert report["corrupt"] == 1 and report["errors"] == 1 and run.returncode == 1, run
+
+
+@scenario
+def a_byte_too_many_after_the_last_message_is_seen():
+    """It comes when all is back, and the client has said that it is done."""
+    def serve(connection):
+        connection.sendall(receive_all(connection))
+        connection.sendall(b"!")
+
+    def serve_and_add(connection):
+        for _ in range(5):
+            connection.sendall(connection.recv(64))
+        assert connection.recv(1) == b""
+        connection.sendall(b"!")
+
+    for server, arguments in ((serve, ["--half-close"]), (serve_and_add, ["--load"])):
+        with Server(server) as server:
+            report = json_of("-n", "5", *arguments, server.endpoint, status=1,
+                             errors="echoprobe: More came back than was sent: tcp://%s\n" %
+                             server.endpoint)
+            assert counts(report) == (0, 1, 1) and report["messages"] == 5, report
+
+
+@scenario
+def a_server_that_closes_early():
+    """What was on its way is lost, and it is told once, whatever the number of connections."""
+    def serve(connection):
+        connection.sendall(connection.recv(64))
+        connection.shutdown(socket.SHUT_WR)
+        receive_all(connection)
+
+    early = "echoprobe: Connection closed early: tcp://%s\n"
+    with Server(serve) as server:
+        report = json_of("--load", "-n", "300", "-c", "3", server.endpoint, status=1,
+                         errors=early % server.endpoint)
+        assert counts(report) == (3, 0, 3) and report["messages"] == 3, report
+        report = json_of("--half-close", "-n", "10", server.endpoint, status=1,
+                         errors=early % server.endpoint)
+        assert counts(report) == (9, 0, 1) and report["messages"] == 1, report
+        report = json_of("-n", "10", "-i", "0.01", server.endpoint, status=1,
+                         errors=early % server.endpoint)
+        assert report["errors"] == 1 and report["lost"] <= 1, report
+
+
+@scenario
+def a_server_that_resets():
+    def serve(connection):
+        connection.recv(10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with Server(serve) as server:
+        report = json_of("--load", "-n", "10", server.endpoint, status=1,
+                         errors="echoprobe: Connection reset by peer: tcp://%s\n" %
+                         server.endpoint)
+        assert counts(report) == (1, 0, 1) and report["messages"] == 0, report
+
+
+@scenario
+def a_server_that_never_answers():
+    """A load ends with its connections; ping tells of each message, and sends the next."""
+    with Server(receive_all) as server:
+        report = json_of("--load", "-n", "50", "-c", "2", "-p", "5", "-W", "0.2", server.endpoint,
+                         status=1,
+                         errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
+        assert counts(report) == (10, 0, 2) and report["messages"] == 0, report
+        assert set(report["latency_us"].values()) == {0} and report["rate"] == 0, report
+        run = probe("-n", "2", "-i", "0.05", "-W", "0.1", server.endpoint)
+        assert run.stdout.startswith("no answer from %s: seq=1\nno answer from %s: seq=2\n" %
+                                     (server.endpoint, server.endpoint)), run
+        summary = SUMMARY.search(run.stdout)
+        assert summary and summary["lost"] == "2" and run.returncode == 1, run
+
+
+@scenario
+def an_answer_that_comes_too_late_is_lost_but_verified():
+    """The next one is not mistaken for it."""
+    def serve(connection):
+        first = connection.recv(64)
+        second = connection.recv(64)
+        connection.sendall(first[:-1] + b"?" + second)
+        receive_all(connection)
+
+    with Server(serve) as server:
+        run = probe("-n", "2", "-i", "0.05", "-W", "0.3", server.endpoint)
+        lines = run.stdout.splitlines()
+        assert lines[0] == "no answer from %s: seq=1" % server.endpoint, run
+        assert lines[1].startswith("64 bytes from %s: seq=2 " % server.endpoint), run
+        assert "1 lost, 1 corrupt, 0 errors" in run.stdout and run.returncode == 1, run
+
+
+@scenario
+def half_close_needs_the_end():
+    """A server that sends all back, but no EOF, fails; one that closes without it loses."""
+    def never_ends(connection):
+        while connection.send(connection.recv(65536)):
+            pass
+        threading.Event().wait(DEADLINE)
+
+    with Server(never_ends) as server:
+        report = json_of("--half-close", "-W", "0.3", server.endpoint, status=1,
+                         errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
+        assert counts(report) == (0, 0, 1) and report["messages"] == 1, report
+
+    def forgets(connection):
+        data = receive_all(connection)
+        connection.sendall(data[:len(data) // 2])
+
+    with Server(forgets) as server:
+        report = json_of("--half-close", "-s", "1000", "-n", "8", "-c", "4", server.endpoint,
+                         status=1, errors="echoprobe: Connection closed early: tcp://%s\n" %
+                         server.endpoint)
+        assert counts(report) == (4, 0, 4) and report["messages"] == 4, report
+
+
+@scenario
+def a_server_need_not_close():
+    """When all is back, no other mode waits for long."""
+    def serve(connection):
+        while True:
+            data = connection.recv(65536)
+            if not data:
+                threading.Event().wait(DEADLINE)
+            connection.sendall(data)
+
+    with Server(serve) as server:
+        began = time.monotonic()
+        for arguments in (["-i", "1ms"], ["--load"], ["--rate=1000"]):
+            assert counts(json_of("-n", "5", *arguments, server.endpoint)) == (0, 0, 0)
+        assert time.monotonic() - began < 5
+
+
+def refusing_port():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+@scenario
+def refused_and_unknown_are_a_line_and_status_1():
+    refusing = refusing_port()
+    for arguments in ([], ["--load", "-c", "100", "-t", "4"], ["--rate=10"], ["--half-close"]):
+        run = probe(*arguments, "127.0.0.1:%d" % refusing)
+        assert run.returncode == 1 and run.stdout == "", run
+        assert run.stderr == "echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing, run
+    report = json_of("--load", "-c", "100", "127.0.0.1:%d" % refusing, status=1,
+                     errors="echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing)
+    assert counts(report) == (0, 0, 100) and report["seconds"] == 0, report
+    run = probe("no-such-host.invalid:7")
+    assert run.returncode == 1 and run.stdout == "" and run.stderr.count("\n") == 1, run
+    assert run.stderr.endswith(": no-such-host.invalid:7\n"), run
+
+
+@scenario
+def addresses_are_tried_in_turn():
+    """localhost may stand for ::1 as well, where nobody serves."""
+    with Echod() as echod:
+        port = echod.address()[1]
+        assert json_of("--load", "-n", "9", "-c", "3", port)["messages"] == 9
+
+
+@scenario
+def usage_errors_are_a_line_and_status_2():
+    for arguments in ([], ["1", "2"], ["*:7"], [":7"], ["localhost:0"], ["udp+x://localhost:1"],
+                      ["-n", "0", "7"], ["-s", "0", "7"], ["-s", "1073741825", "7"],
+                      ["-c", "0", "7"], ["-W", "0", "7"], ["--rate=0", "7"], ["--rate", "x", "7"],
+                      ["--load", "--rate=1", "7"], ["--load", "--half-close", "7"],
+                      ["--half-close", "--rate=1", "7"], ["--json", "--plot", "7"],
+                      ["-p", "2", "7"], ["--load", "-i", "1", "7"], ["--frobnicate", "7"]):
+        run = probe(*arguments)
+        assert run.returncode == 2 and run.stdout == "", run
+        assert re.fullmatch(r"echoprobe: [^:\n]+: [^\n]+\n", run.stderr), run
+
+
+@scenario
+def help_fits_in_80_columns():
+    run = probe("--help")
+    assert run.returncode == 0 and run.stderr == "", run
+    assert max(map(len, run.stdout.splitlines())) <= 80, run.stdout
+    assert probe("--version").stdout.startswith("echoprobe "), run
+
+
+@scenario
+def an_open_loop_does_not_forget_a_stall():
+    """The server stalls for 300 ms: of messages that are due every 10 ms, those that had to wait
+    count from when they were due, also on a connection that may have one in flight only."""
+    def serve(connection):
+        for number in range(100):
+            data = receive_exactly_or_end(connection, 64)
+            if not data:
+                return
+            if number == 20:
+                threading.Event().wait(0.3)
+            connection.sendall(data)
+        receive_all(connection)
+
+    for arguments in ([], ["-p", "1"]):
+        with Server(serve) as server:
+            report = json_of("--rate=100", "-n", "100", *arguments, server.endpoint)
+            latency = report["latency_us"]
+            assert latency["p99"] > 250000 and latency["max"] >= 299000, report
+            assert 100000 < latency["p90"] < latency["p99"], report  # the queue behind it
+            assert latency["p50"] < 50000 and report["messages"] == 100, report
+
+
+def receive_exactly_or_end(connection, count):
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            return b""
+        data += piece
+    return data
+
+
+@scenario
+def an_open_loop_goes_at_its_pace():
+    """Neither faster, nor slower, on several connections and threads."""
+    with Echod() as echod:
+        report = json_of("--rate=2000", "-n", "1000", "-c", "7", "-t", "2",
+                         "%s:%d" % echod.address())
+        assert report["messages"] == 1000 and report["seconds"] > 0.49, report
+
+
+@scenario
+def a_signal_ends_it_with_a_summary():
+    """SIGINT or SIGTERM, in any mode: what is on its way comes back, and then the counts."""
+    with Echod() as echod:
+        endpoint = "%s:%d" % echod.address()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for arguments in (["-i", "0.01"], ["--load", "-d", "1h", "-c", "9", "-t", "2"],
+                              ["--rate=1000", "-d", "1h"]):
+                with Probe(*arguments, endpoint) as run:
+                    wait_until(lambda: echod.stats()["sent_bytes"] > 0, "messages")
+                    wait_until(lambda: echod.stats()["active"] > 0, "connections")
+                    run.process.send_signal(number)
+                    output, errors = run.process.communicate(timeout=DEADLINE)
+                assert run.process.returncode == 0 and errors == "", (arguments, errors)
+                summary = SUMMARY.search(output)
+                assert summary and summary["lost"] == "0", (arguments, output)
+                wait_until(lambda: echod.stats()["active"] == 0, "the end of connections")
+
+
+@scenario
+def a_second_signal_ends_it_at_once():
+    """The first one waits for an answer that never comes."""
+    got = threading.Event()
+
+    def serve(connection):
+        connection.recv(64)
+        got.set()
+        receive_all(connection)
+
+    with Server(serve) as server, Probe("--load", server.endpoint) as run:
+        assert got.wait(DEADLINE)
+        run.process.send_signal(signal.SIGINT)
+        while run.process.poll() is None:
+            run.process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        assert run.process.returncode == -signal.SIGINT, run.process.returncode
+
+
+@contextlib.contextmanager
+def terminal(columns):
+    """A pseudoterminal; what is written to it, as far as it was read."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    try:
+        yield leader, follower
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def drain(descriptor):
+    text = b""
+    while select.select([descriptor], [], [], 0)[0]:
+        text += os.read(descriptor, 65536)
+    return text.decode()
+
+
+@scenario
+def a_live_line_on_a_terminal_only():
+    """It is renewed in place, and gone at the end; a pipe sees nothing of it."""
+    with Echod() as echod:
+        endpoint = "%s:%d" % echod.address()
+        with terminal(80) as (leader, follower):
+            run = subprocess.run([ECHOPROBE, "--load", "-d", "1.5", endpoint], timeout=DEADLINE,
+                                 stdout=subprocess.PIPE, stderr=follower, env=sanitized())
+            text = drain(leader)
+        assert run.returncode == 0, (run, text)
+        assert re.fullmatch(r"(\r\x1b\[K\d+ s  \d+ messages/s  [0-9.]+ MB/s  0 lost  0 corrupt"
+                            r"  0 errors)+\r\x1b\[K", text), text
+        assert probe("--load", "-d", "1.5", endpoint).stderr == ""
+
+
+@scenario
+def a_plot_fits_the_terminal():
+    """80 columns in a pipe, blocks where the locale has them; else as wide as the terminal."""
+    row = re.compile(r" *[0-9.]+ [num]?s +(\d+) \|([#\u2580-\u258f]*)((?: p[0-9.]+)*(?: max)?)")
+    with Echod() as echod:
+        arguments = ["--load", "-n", "2000", "--plot", "%s:%d" % echod.address()]
+        for locale, block in (("C", "#"), ("C.UTF-8", "\u2588")):
+            run = probe(*arguments, environment={"LC_ALL": locale})
+            rows = [row.fullmatch(line) for line in run.stdout.splitlines()[4:]]
+            assert run.returncode == 0 and rows and all(rows), run.stdout
+            assert sum(int(r[1]) for r in rows) == 2000, run.stdout
+            marks = "".join(r[3] for r in rows).split()
+            assert marks == PERCENTILES + ["max"], run.stdout
+            assert max(map(len, run.stdout.splitlines())) <= 80, run.stdout
+            assert max(r[2].count(block) for r in rows) == 36, run.stdout
+        with terminal(120) as (leader, follower):
+            subprocess.run([ECHOPROBE, *arguments], timeout=DEADLINE, stdout=follower,
+                           env=sanitized({"LC_ALL": "C"}), check=True)
+            text = drain(leader)
+        assert max(line.count("#") for line in text.splitlines()) == 76, text
+
+
+main()
