@@ -1,8 +1,9 @@
-# Scenarios: TAP, against the real daemon.
+# Scenarios: TAP, against the real programs.
 TEST_EXTENSIONS = .t
 T_LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 AM_TESTS_ENVIRONMENT = \
 	ECHOD='$(abs_top_builddir)/src/echod'; export ECHOD; \
+	ECHOPROBE='$(abs_top_builddir)/src/echoprobe'; export ECHOPROBE; \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
 scenarios = \
@@ -14,6 +15,7 @@ scenarios = \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
+	tests/probe.t \
 	tests/smoke.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)

@@ -5,17 +5,25 @@ AM_CFLAGS += $(CHECK_CFLAGS)
 check_LIBRARIES += tests/libharness.a
 tests_libharness_a_SOURCES = tests/harness.c tests/harness.h
 
+probe_units = \
+	tests/check_probe_histogram \
+	tests/check_probe_options \
+	tests/check_probe_pattern \
+	tests/check_probe_report
+
 plain_units = \
+	tests/check_descriptors \
 	tests/check_endpoint \
 	tests/check_limits \
 	tests/check_log \
 	tests/check_main \
 	tests/check_options \
 	tests/check_pidfile \
+	$(probe_units) \
 	tests/check_reactor \
 	tests/check_stats \
 	tests/check_tcp
-LDADD = tests/libharness.a src/libechod.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
+LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
 
 check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)
@@ -31,7 +39,7 @@ wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pth
 	-Wl,--wrap=readv,--wrap=recv,--wrap=recvmsg,--wrap=writev,--wrap=send,--wrap=sendmsg \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 inject_flags = $(AM_LDFLAGS) $(wrap_flags)
-inject_libraries = tests/libharness.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
+inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
 	$(CHECK_LIBS)
 
 inject_units = \
@@ -39,6 +47,7 @@ inject_units = \
 	tests/check_conn \
 	tests/check_fastpath \
 	tests/check_listener \
+	tests/check_probe_client \
 	tests/check_sockets \
 	tests/check_spawn \
 	tests/check_supervisor \
@@ -55,6 +64,8 @@ tests_check_fastpath_LDFLAGS = $(inject_flags)
 tests_check_fastpath_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
 tests_check_listener_LDADD = $(inject_libraries)
+tests_check_probe_client_LDFLAGS = $(inject_flags)
+tests_check_probe_client_LDADD = $(inject_libraries)
 tests_check_sockets_LDFLAGS = $(inject_flags)
 tests_check_sockets_LDADD = $(inject_libraries)
 tests_check_spawn_LDFLAGS = $(inject_flags)

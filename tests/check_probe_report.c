@@ -1,0 +1,171 @@
+#include <string.h>
+#include <unistd.h>
+
+#include "src/probe/plot.h"
+#include "src/probe/report.h"
+#include "tests/harness.h"
+
+static struct tally tally;
+
+static struct probe_options options_for(const char *text)
+{
+    return (struct probe_options){ .mode = PROBE_CLOSED, .size = 64, .connections = 2,
+                                   .in_flight = 3, .endpoint.text = text };
+}
+
+static void begin(void)
+{
+    memset(&tally, 0, sizeof(tally));
+}
+
+/*
+ * Two seconds in which a thousand messages came back in a millisecond each, of which the histogram
+ * makes 1.001471, and a slow one.
+ */
+static void fill_tally(void)
+{
+    begin();
+    tally.began_at = 1000000000;
+    tally.ended_at = 3000000000;
+    for (int i = 0; i < 1000; i++)
+        histogram_add(&tally.latency, 1000000);
+    histogram_add(&tally.latency, 500000000);
+    tally_add(&tally, TALLY_messages, 1001);
+    tally_add(&tally, TALLY_bytes, 64064);
+    tally_add(&tally, TALLY_lost, 4);
+    tally_add(&tally, TALLY_corrupt, 5);
+    tally_add(&tally, TALLY_errors, 6);
+}
+
+START_TEST(json_is_one_line)
+{
+    struct probe_options options = options_for("tcp://[::1]:7");
+
+    fill_tally();
+    capture_begin(STDOUT_FILENO);
+    report_json(&options, &tally);
+    ck_assert_str_eq(capture_end(),
+                     "{\"endpoint\":\"tcp://[::1]:7\",\"mode\":\"closed\",\"connections\":2,"
+                     "\"size\":64,\"in_flight\":3,\"seconds\":2.000000,\"messages\":1001,"
+                     "\"bytes\":64064,\"rate\":500.500,\"lost\":4,\"corrupt\":5,\"errors\":6,"
+                     "\"latency_us\":{\"min\":1000.000,\"p50\":1001.471,\"p90\":1001.471,"
+                     "\"p99\":1001.471,\"p99.9\":1001.471,\"max\":500000.000,"
+                     "\"mean\":1498.501}}\n");
+}
+END_TEST
+
+START_TEST(json_of_nothing_has_zeros)
+{
+    struct probe_options options = options_for("a\"b\\c\n");
+
+    begin();
+    capture_begin(STDOUT_FILENO);
+    report_json(&options, &tally);
+    ck_assert_str_eq(capture_end(),
+                     "{\"endpoint\":\"a\\u0022b\\u005cc\\u000a\",\"mode\":\"closed\","
+                     "\"connections\":2,\"size\":64,\"in_flight\":3,\"seconds\":0.000000,"
+                     "\"messages\":0,\"bytes\":0,\"rate\":0.000,\"lost\":0,\"corrupt\":0,"
+                     "\"errors\":0,\"latency_us\":{\"min\":0.000,\"p50\":0.000,\"p90\":0.000,"
+                     "\"p99\":0.000,\"p99.9\":0.000,\"max\":0.000,\"mean\":0.000}}\n");
+}
+END_TEST
+
+START_TEST(a_summary_for_people)
+{
+    struct probe_options options = options_for("7777");
+
+    fill_tally();
+    capture_begin(STDOUT_FILENO);
+    report_summary(&options, &tally);
+    ck_assert_str_eq(capture_end(),
+                     "--- 7777: closed, 2 x 64 bytes\n"
+                     "1001 messages, 64064 bytes in 2.000 s: 500.5 messages/s, 0.03 MB/s\n"
+                     "latency in ms: p50 1.001 p90 1.001 p99 1.001 p99.9 1.001 max 500.000\n"
+                     "4 lost, 5 corrupt, 6 errors\n");
+}
+END_TEST
+
+START_TEST(merged_tallies)
+{
+    static struct tally other;
+
+    begin();
+    tally_merge(&tally, &other);
+    ck_assert_uint_eq(tally.began_at, 0);
+    ck_assert(tally_is_clean(&tally));
+    other.connected = 3;
+    other.began_at = 10;
+    other.ended_at = 20;
+    tally_add(&other, TALLY_lost, 2);
+    tally_merge(&tally, &other);
+    other.began_at = 5;
+    other.ended_at = 15;
+    tally_merge(&tally, &other);
+    ck_assert_uint_eq(tally.connected, 6);
+    ck_assert_uint_eq(tally.began_at, 5);
+    ck_assert_uint_eq(tally.ended_at, 20);
+    ck_assert_uint_eq(tally_get(&tally, TALLY_lost), 4);
+    ck_assert(!tally_is_clean(&tally));
+}
+END_TEST
+
+START_TEST(a_plot_of_two_humps)
+{
+    begin();
+    for (int i = 0; i < 160; i++)
+        histogram_add(&tally.latency, 50000);
+    for (int i = 0; i < 20; i++)
+        histogram_add(&tally.latency, 110000);
+    capture_begin(STDOUT_FILENO);
+    plot_draw(&tally.latency, 60, false);
+    ck_assert_str_eq(capture_end(), "   47 us         160 |################ p50\n"
+                                    "   56 us           0 |\n"
+                                    "   68 us           0 |\n"
+                                    "   82 us           0 |\n"
+                                    "  100 us          20 |## p90 p99 p99.9 max\n");
+    capture_begin(STDOUT_FILENO);
+    plot_draw(&tally.latency, 50, true);
+    ck_assert_str_eq(capture_end(), "   47 us         160 |██████ p50\n"
+                                    "   56 us           0 |\n"
+                                    "   68 us           0 |\n"
+                                    "   82 us           0 |\n"
+                                    "  100 us          20 |▊ p90 p99 p99.9 max\n");
+}
+END_TEST
+
+START_TEST(a_wide_plot_has_few_rows)
+{
+    const char *text;
+
+    begin();
+    histogram_add(&tally.latency, 15000);
+    histogram_add(&tally.latency, UINT64_C(9000000000));
+    capture_begin(STDOUT_FILENO);
+    plot_draw(&tally.latency, 80, false);
+    text = capture_end();
+    ck_assert_uint_le(count_lines(text), 24);
+    ck_assert_ptr_nonnull(strstr(text, "   10 us           1 |####"));
+    ck_assert_ptr_nonnull(strstr(text, "  4.7 s            1 |####"));
+}
+END_TEST
+
+START_TEST(a_plot_of_nothing_is_empty)
+{
+    begin();
+    capture_begin(STDOUT_FILENO);
+    plot_draw(&tally.latency, 80, true);
+    ck_assert_str_eq(capture_end(), "");
+    ck_assert_uint_ge(plot_width(), 1);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        json_is_one_line,     json_of_nothing_has_zeros, a_summary_for_people,
+        merged_tallies,       a_plot_of_two_humps,       a_wide_plot_has_few_rows,
+        a_plot_of_nothing_is_empty,
+    };
+
+    return HARNESS_RUN("probe/report", tests);
+}
