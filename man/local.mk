@@ -1,1 +1,1 @@
-dist_man_MANS += man/echod.8
+dist_man_MANS += man/echod.8 man/echoprobe.1

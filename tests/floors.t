@@ -19,7 +19,7 @@ def read_floors():
     floors = {}
     with open(os.path.join(TOP, "HACKING")) as hacking:
         for line in hacking:
-            match = re.fullmatch(r"    (\d)  ([a-z ]+?)\s*", line)
+            match = re.fullmatch(r"    (\d)  ([a-z_/ ]+?)\s*", line)
             if match:
                 floors.update((name, int(match[1])) for name in match[2].split())
     return floors
@@ -30,15 +30,25 @@ def includes_of(path):
         return re.findall(r'^\s*#\s*include\s+"([^"]+)\.h"', source.read(), re.M)
 
 
+def sources():
+    """All files of src/ and below, by their paths there."""
+    for directory, _, files in os.walk(SOURCE):
+        for file in sorted(files):
+            if file.endswith((".c", ".h")):
+                yield os.path.relpath(os.path.join(directory, file), SOURCE)
+
+
+def name_of(file):
+    return os.path.normpath(file).rsplit(".", 1)[0]
+
+
 floors = read_floors()
-names = sorted({file.rsplit(".", 1)[0] for file in os.listdir(SOURCE) if file.endswith((".c", ".h"))})
-check(sorted(floors) == names, "HACKING's floors and src/ differ: %s" %
-      sorted(set(floors) ^ set(names)))
-for file in sorted(os.listdir(SOURCE)):
-    if not file.endswith((".c", ".h")):
-        continue
-    name = file.rsplit(".", 1)[0]
+names = {name_of(file) for file in sources()}
+check(set(floors) == names, "HACKING's floors and src/ differ: %s" % sorted(set(floors) ^ names))
+for file in sources():
+    name = name_of(file)
     for other in includes_of(os.path.join(SOURCE, file)):
+        other = os.path.normpath(os.path.join(os.path.dirname(file), other))
         if other not in (name, "config"):
             check(floors.get(other, 99) < floors.get(name, -1),
                   "%s (floor %s) includes %s.h (floor %s)" %

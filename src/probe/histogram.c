@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-enum { SUB_BUCKETS = 1 << HISTOGRAM_BITS };
+#define SUB_BUCKETS ((size_t) 1 << HISTOGRAM_BITS)
 
 /* The first two powers share a scale of one: below 2 * SUB_BUCKETS each value has a bucket. */
 static size_t bucket_of(uint64_t value)

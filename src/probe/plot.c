@@ -117,7 +117,8 @@ void plot_draw(const struct histogram *histogram, unsigned width, bool has_block
 {
     struct rows rows = rows_for(histogram);
     uint64_t most = 0, before = 0;
-    uint64_t full = EIGHTHS * ((width > WIDTH_LEAST ? width : WIDTH_LEAST) - MARGIN);
+    uint64_t columns = (width > WIDTH_LEAST ? width : WIDTH_LEAST) - MARGIN;
+    uint64_t full = EIGHTHS * columns;
 
     for (unsigned row = rows.first; row <= rows.last; row++)
         if (count_of(&rows, histogram, row) > most)
