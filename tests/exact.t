@@ -8,34 +8,14 @@ import os
 import signal
 import socket
 import struct
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from harness import Echod, Skip, echo, main, receive_all, scenario, suspend, wait_until
+from harness import (Echod, Probe, Skip, check_report, echo, main, receive_all, scenario, suspend,
+                     wait_until)
 
 MIB = 1 << 20
 PIECE = 64 * 1024
 NOISE = os.urandom(MIB) * 2
-
-
-def piece(client, index):
-    """Piece INDEX of what CLIENT sends: unlike any other, so that a swap or a shift shows."""
-    start = (client * 7919 + index * 104729) % MIB
-    return NOISE[start:start + PIECE]
-
-
-def receive_pieces(connection, client, count):
-    """Receives and checks COUNT pieces, then EOF."""
-    buffer = memoryview(bytearray(PIECE))
-    for index in range(count):
-        got = 0
-        while got < PIECE:
-            size = connection.recv_into(buffer[got:])
-            assert size, "client %d: the end in piece %d" % (client, index)
-            got += size
-        assert buffer == piece(client, index), "client %d: piece %d differs" % (client, index)
-    assert connection.recv(1) == b"", "client %d: more than it sent" % client
 
 
 def stuff(connection, quiet=0.2):
@@ -68,47 +48,27 @@ def peer(connection):
 @contextlib.contextmanager
 def bystander(server):
     """A client that echoes all the while and wants to notice nothing."""
-    done = threading.Event()
-
-    def chat():
-        with server.connect() as connection:
-            while not done.wait(0.002):
-                echo(connection, os.urandom(100))
-
-    with ThreadPoolExecutor(1) as pool:
-        noticed = pool.submit(chat)
-        try:
-            yield
-        finally:
-            done.set()
-        noticed.result()
-
+    with Probe("--json", "-s", 100, "-i", "2ms", server.endpoint()) as probe:
+        wait_until(lambda: server.stats()["accepted"] > 0, "the bystander")
+        yield
+        probe.process.send_signal(signal.SIGINT)
+        check_report(probe.wait())
 
 
 @scenario
 def eight_half_closed_streams_of_64_MiB(model):
-    """Eight times at once: send 64 MiB, read half a second late, FIN when all is sent. All of it
+    """Eight at once: send 64 MiB and FIN, with half a second in which nothing is read. All of it
     comes back, then EOF, and the log has the same count both ways."""
-    count = 64 * MIB // PIECE
-    with Echod("-v", "--model=" + model) as server:
-        clients = [server.connect() for _ in range(8)]
-        peers = [peer(c) for c in clients]
-
-        def send(number):
-            for index in range(count):
-                clients[number].sendall(piece(number, index))
-            clients[number].shutdown(socket.SHUT_WR)
-
-        def receive(number):
-            time.sleep(0.5)
-            receive_pieces(clients[number], number, count)
-
-        with bystander(server), ThreadPoolExecutor(16) as pool:
-            for job in [pool.submit(f, number) for number in range(8) for f in (send, receive)]:
-                job.result()
-        for name in peers:
-            closed = server.wait_line("closed", peer=name, reason="eof")
-            assert closed["in"] == closed["out"] == str(64 * MIB), closed
+    size = str(64 * MIB)
+    with Echod("-v", "--model=" + model) as server, bystander(server), Probe(
+            "--json", "--half-close", "-c", 8, "-s", size, server.endpoint()) as probe:
+        wait_until(lambda: server.stats()["received_bytes"] > 8 * MIB, "the streams")
+        suspend(probe.process.pid)
+        time.sleep(0.5)
+        os.kill(probe.process.pid, signal.SIGCONT)
+        assert check_report(probe.wait())["messages"] == 8
+        for number in range(8):
+            closed = server.wait_line("closed", number + 1, reason="eof", in_=size, out=size)
             assert closed.level == "info", closed
 
 

@@ -4,6 +4,7 @@ No fixed port, no fixed sleep: the daemon listens at port 0 and says where, and 
 polled with a deadline. ECHOD and ECHOPROBE name the programs under test; ECHOD_MODELS, if set,
 limits which models are tried (process,thread).
 """
+import json
 import os
 import re
 import resource
@@ -139,6 +140,10 @@ class Echod:
             ":", 1)
         return host.strip("[]"), int(port)
 
+    def endpoint(self, index=0):
+        """The same, as echoprobe takes it."""
+        return self.wait_line("listening", index + 1)["endpoint"]
+
     def connect(self, index=0, timeout=DEADLINE):
         return socket.create_connection(self.address(index), timeout=timeout)
 
@@ -198,7 +203,13 @@ class Probe:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+            self.process.communicate()
+
+    def wait(self, seconds=3 * DEADLINE):
+        """Waits for its end; a subprocess.CompletedProcess with its text."""
+        output, errors = self.process.communicate(timeout=seconds)
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, output,
+                                           errors)
 
 
 def probe(*arguments, environment=None, seconds=3 * DEADLINE):
@@ -206,6 +217,18 @@ def probe(*arguments, environment=None, seconds=3 * DEADLINE):
     return subprocess.run([ECHOPROBE, *map(str, arguments)], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=seconds,
                           env=sanitized(environment))
+
+
+def probe_report(*arguments, status=0, errors=""):
+    """What echoprobe says with --json; it ends with STATUS and has ERRORS on stderr."""
+    return check_report(probe("--json", *arguments), status, errors)
+
+
+def check_report(run, status=0, errors=""):
+    """The same of a run that has ended."""
+    assert (run.returncode, run.stderr) == (status, errors), run
+    assert run.stdout.count("\n") == 1 and run.stdout.endswith("\n"), run.stdout
+    return json.loads(run.stdout)
 
 
 def start_time(pid):

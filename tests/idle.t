@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from harness import (DEADLINE, Echod, connect_slow_reader, echo, main, receive_all,
+from harness import (DEADLINE, Echod, connect_slow_reader, echo, main, probe_report, receive_all,
                      receive_until_reset, scenario, stuff, stuff_until_it_is_held)
 SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 0.4  # seconds: what a loaded machine adds
 TIMEOUT = 0.3
@@ -42,18 +42,12 @@ def an_idle_client_is_closed_in_time(model):
 def a_byte_now_and_then_keeps_it_open(model):
     """A byte each 0.1 s for 1.5 s: never idle, whoever else is."""
     with Echod(OPTION, "-v", "--workers=2", "--model=" + model) as echod:
-        clients = [echod.connect() for _ in range(5)]
         idle = [echod.connect() for _ in range(20)]
-        for _ in range(15):
-            for client in clients:
-                echo(client, b"x")
-            time.sleep(0.1)
+        report = probe_report("-c", 5, "-s", 1, "-i", "0.1", "-n", 5 * 16, echod.endpoint())
+        assert report["messages"] == 5 * 16 and report["seconds"] > 1.4, report
         for client in idle:
             assert receive_all(client) == b""
-        for client in clients:
-            echo(client, b"still here")
-            client.close()
-        for number in range(len(clients)):
+        for number in range(5):
             assert echod.wait_line("closed", number + 1)["reason"] == "eof"
 
 

@@ -15,8 +15,8 @@ import termios
 import threading
 import time
 
-from harness import (DEADLINE, ECHOPROBE, Echod, Probe, main, probe, receive_all, sanitized,
-                     scenario, wait_until)
+from harness import (DEADLINE, ECHOPROBE, Echod, Probe, main, probe, probe_report, receive_all,
+                     sanitized, scenario, wait_until)
 
 PERCENTILES = ["p50", "p90", "p99", "p99.9"]
 SUMMARY = re.compile(
@@ -89,25 +89,17 @@ def counts(report):
     return report["lost"], report["corrupt"], report["errors"]
 
 
-def json_of(*arguments, status=0, errors=""):
-    """The object that echoprobe prints with --json; it ends with STATUS and ERRORS on stderr."""
-    run = probe("--json", *arguments)
-    assert (run.returncode, run.stderr) == (status, errors), run
-    assert run.stdout.count("\n") == 1 and run.stdout.endswith("\n"), run.stdout
-    return json.loads(run.stdout)
-
-
 @scenario
 def json_has_its_keys_in_order():
     """In each mode; and what it says is so."""
     with Echod() as echod:
-        endpoint = "tcp://%s:%d" % echod.address()
+        endpoint = echod.endpoint()
         for mode, in_flight, arguments in (("ping", 1, ["-i", "0.01"]),
                                            ("closed", 3, ["--load", "-p", "3"]),
                                            ("open", 0, ["--rate=1000"]),
                                            ("half-close", 1, ["--half-close"])):
             began = time.monotonic()
-            report = json_of("-n", "20", "-s", "100", "-c", "4", *arguments, endpoint)
+            report = probe_report("-n", "20", "-s", "100", "-c", "4", *arguments, endpoint)
             took = time.monotonic() - began
             assert list(report) == ["endpoint", "mode", "connections", "size", "in_flight",
                                     "seconds", "messages", "bytes", "rate", "lost", "corrupt",
@@ -150,7 +142,7 @@ def exact_for_sizes_and_ways():
         for size in (1, 63, 65536, 65537, 200003, 3 << 20):
             for arguments in (["--load"], ["--load", "-p", "7", "-c", "5", "-t", "2"],
                               ["--rate=200", "-c", "3"], ["--half-close", "-c", "3", "-t", "3"]):
-                report = json_of("-n", "25", "-s", size, *arguments, endpoint)
+                report = probe_report("-n", "25", "-s", size, *arguments, endpoint)
                 assert (report["messages"], report["bytes"]) == (25, 25 * size), report
                 assert counts(report) == (0, 0, 0), report
 
@@ -160,10 +152,10 @@ def a_time_is_kept():
     """--duration ends a load; in the open loop it makes for so many messages."""
     with Echod() as echod:
         endpoint = "%s:%d" % echod.address()
-        report = json_of("--load", "-d", "0.5", endpoint)
+        report = probe_report("--load", "-d", "0.5", endpoint)
         assert 0.45 < report["seconds"] < DEADLINE and report["messages"] > 10, report
-        assert json_of("--rate=500", "-d", "0.5", endpoint)["messages"] == 250
-        assert json_of("-i", "0.01", "-d", "0.2", endpoint)["messages"] <= 22
+        assert probe_report("--rate=500", "-d", "0.5", endpoint)["messages"] == 250
+        assert probe_report("-i", "0.01", "-d", "0.2", endpoint)["messages"] <= 22
 
 
 @scenario
@@ -174,10 +166,10 @@ def a_changed_byte_is_one_corrupt_message():
         for arguments in (["--load", "-p", "4"], ["--rate=2000"], ["--half-close"],
                           ["-i", "1ms"]):
             with echo_with(at(position, flip)) as server:
-                report = json_of("-n", "100", *arguments, server.endpoint, status=1)
+                report = probe_report("-n", "100", *arguments, server.endpoint, status=1)
                 assert counts(report) == (0, 1, 0) and report["messages"] == 100, report
     with echo_with(at(100000, flip)) as server:
-        report = json_of("--half-close", "-s", "300000", server.endpoint, status=1)
+        report = probe_report("--half-close", "-s", "300000", server.endpoint, status=1)
         assert counts(report) == (0, 1, 0) and report["messages"] == 1, report
 
 
@@ -193,10 +185,10 @@ def ping_says_which_message_was_corrupt():
 def dropped_bytes_are_seen():
     """What follows is not what it should be, and the end does not come."""
     with echo_with(at(300, lambda data: data[5:])) as server:
-        report = json_of("--half-close", "-n", "100", server.endpoint, status=1,
+        report = probe_report("--half-close", "-n", "100", server.endpoint, status=1,
                          errors="echoprobe: Connection closed early: tcp://%s\n" % server.endpoint)
         assert counts(report) == (1, 96, 1) and report["messages"] == 99, report
-        report = json_of("--load", "-n", "100", "-W", "0.3", server.endpoint, status=1,
+        report = probe_report("--load", "-n", "100", "-W", "0.3", server.endpoint, status=1,
                          errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
         assert report["lost"] == report["errors"] == 1 and report["messages"] == 4, report
 
@@ -218,7 +210,7 @@ def data_of_another_connection_is_seen():
     for size in (64, 5000):
         both.clear()
         with Server(swap) as server:
-            report = json_of("--half-close", "-n", "20", "-c", "2", "-s", size, server.endpoint,
+            report = probe_report("--half-close", "-n", "20", "-c", "2", "-s", size, server.endpoint,
                              status=1)
             assert counts(report) == (0, 20, 0) and report["messages"] == 20, report
 
@@ -262,7 +254,7 @@ def a_byte_too_many_after_the_last_message_is_seen():
 
     for server, arguments in ((serve, ["--half-close"]), (serve_and_add, ["--load"])):
         with Server(server) as server:
-            report = json_of("-n", "5", *arguments, server.endpoint, status=1,
+            report = probe_report("-n", "5", *arguments, server.endpoint, status=1,
                              errors="echoprobe: More came back than was sent: tcp://%s\n" %
                              server.endpoint)
             assert counts(report) == (0, 1, 1) and report["messages"] == 5, report
@@ -278,13 +270,13 @@ def a_server_that_closes_early():
 
     early = "echoprobe: Connection closed early: tcp://%s\n"
     with Server(serve) as server:
-        report = json_of("--load", "-n", "300", "-c", "3", server.endpoint, status=1,
+        report = probe_report("--load", "-n", "300", "-c", "3", server.endpoint, status=1,
                          errors=early % server.endpoint)
         assert counts(report) == (3, 0, 3) and report["messages"] == 3, report
-        report = json_of("--half-close", "-n", "10", server.endpoint, status=1,
+        report = probe_report("--half-close", "-n", "10", server.endpoint, status=1,
                          errors=early % server.endpoint)
         assert counts(report) == (9, 0, 1) and report["messages"] == 1, report
-        report = json_of("-n", "10", "-i", "0.01", server.endpoint, status=1,
+        report = probe_report("-n", "10", "-i", "0.01", server.endpoint, status=1,
                          errors=early % server.endpoint)
         assert report["errors"] == 1 and report["lost"] <= 1, report
 
@@ -296,7 +288,7 @@ def a_server_that_resets():
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with Server(serve) as server:
-        report = json_of("--load", "-n", "10", server.endpoint, status=1,
+        report = probe_report("--load", "-n", "10", server.endpoint, status=1,
                          errors="echoprobe: Connection reset by peer: tcp://%s\n" %
                          server.endpoint)
         assert counts(report) == (1, 0, 1) and report["messages"] == 0, report
@@ -306,7 +298,7 @@ def a_server_that_resets():
 def a_server_that_never_answers():
     """A load ends with its connections; ping tells of each message, and sends the next."""
     with Server(receive_all) as server:
-        report = json_of("--load", "-n", "50", "-c", "2", "-p", "5", "-W", "0.2", server.endpoint,
+        report = probe_report("--load", "-n", "50", "-c", "2", "-p", "5", "-W", "0.2", server.endpoint,
                          status=1,
                          errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
         assert counts(report) == (10, 0, 2) and report["messages"] == 0, report
@@ -344,7 +336,7 @@ def half_close_needs_the_end():
         threading.Event().wait(DEADLINE)
 
     with Server(never_ends) as server:
-        report = json_of("--half-close", "-W", "0.3", server.endpoint, status=1,
+        report = probe_report("--half-close", "-W", "0.3", server.endpoint, status=1,
                          errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
         assert counts(report) == (0, 0, 1) and report["messages"] == 1, report
 
@@ -353,7 +345,7 @@ def half_close_needs_the_end():
         connection.sendall(data[:len(data) // 2])
 
     with Server(forgets) as server:
-        report = json_of("--half-close", "-s", "1000", "-n", "8", "-c", "4", server.endpoint,
+        report = probe_report("--half-close", "-s", "1000", "-n", "8", "-c", "4", server.endpoint,
                          status=1, errors="echoprobe: Connection closed early: tcp://%s\n" %
                          server.endpoint)
         assert counts(report) == (4, 0, 4) and report["messages"] == 4, report
@@ -372,7 +364,7 @@ def a_server_need_not_close():
     with Server(serve) as server:
         began = time.monotonic()
         for arguments in (["-i", "1ms"], ["--load"], ["--rate=1000"]):
-            assert counts(json_of("-n", "5", *arguments, server.endpoint)) == (0, 0, 0)
+            assert counts(probe_report("-n", "5", *arguments, server.endpoint)) == (0, 0, 0)
         assert time.monotonic() - began < 5
 
 
@@ -389,7 +381,7 @@ def refused_and_unknown_are_a_line_and_status_1():
         run = probe(*arguments, "127.0.0.1:%d" % refusing)
         assert run.returncode == 1 and run.stdout == "", run
         assert run.stderr == "echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing, run
-    report = json_of("--load", "-c", "100", "127.0.0.1:%d" % refusing, status=1,
+    report = probe_report("--load", "-c", "100", "127.0.0.1:%d" % refusing, status=1,
                      errors="echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing)
     assert counts(report) == (0, 0, 100) and report["seconds"] == 0, report
     run = probe("no-such-host.invalid:7")
@@ -402,7 +394,7 @@ def addresses_are_tried_in_turn():
     """localhost may stand for ::1 as well, where nobody serves."""
     with Echod() as echod:
         port = echod.address()[1]
-        assert json_of("--load", "-n", "9", "-c", "3", port)["messages"] == 9
+        assert probe_report("--load", "-n", "9", "-c", "3", port)["messages"] == 9
 
 
 @scenario
@@ -442,7 +434,7 @@ def an_open_loop_does_not_forget_a_stall():
 
     for arguments in ([], ["-p", "1"]):
         with Server(serve) as server:
-            report = json_of("--rate=100", "-n", "100", *arguments, server.endpoint)
+            report = probe_report("--rate=100", "-n", "100", *arguments, server.endpoint)
             latency = report["latency_us"]
             assert latency["p99"] > 250000 and latency["max"] >= 299000, report
             assert 100000 < latency["p90"] < latency["p99"], report  # the queue behind it
@@ -463,7 +455,7 @@ def receive_exactly_or_end(connection, count):
 def an_open_loop_goes_at_its_pace():
     """Neither faster, nor slower, on several connections and threads."""
     with Echod() as echod:
-        report = json_of("--rate=2000", "-n", "1000", "-c", "7", "-t", "2",
+        report = probe_report("--rate=2000", "-n", "1000", "-c", "7", "-t", "2",
                          "%s:%d" % echod.address())
         assert report["messages"] == 1000 and report["seconds"] > 0.49, report
 
@@ -480,10 +472,10 @@ def a_signal_ends_it_with_a_summary():
                     wait_until(lambda: echod.stats()["sent_bytes"] > 0, "messages")
                     wait_until(lambda: echod.stats()["active"] > 0, "connections")
                     run.process.send_signal(number)
-                    output, errors = run.process.communicate(timeout=DEADLINE)
-                assert run.process.returncode == 0 and errors == "", (arguments, errors)
-                summary = SUMMARY.search(output)
-                assert summary and summary["lost"] == "0", (arguments, output)
+                    ended = run.wait()
+                assert ended.returncode == 0 and ended.stderr == "", ended
+                summary = SUMMARY.search(ended.stdout)
+                assert summary and summary["lost"] == "0", ended
                 wait_until(lambda: echod.stats()["active"] == 0, "the end of connections")
 
 
