@@ -24,7 +24,10 @@ bool reactor_has_backend(const char *name);
 /* Descriptors that BACKEND can watch; 0: as many as the system gives. */
 unsigned reactor_descriptor_limit(const char *backend);
 
-/* TIMER, made by event_new without a descriptor, fires in so many milliseconds; once. */
+/*
+ * TIMER, made by event_new without a descriptor, fires in so many milliseconds: once, or each time
+ * that they are over if it was made with EV_PERSIST.
+ */
 void reactor_start_timer(struct event *timer, int64_t ms);
 
 /* event_free, for NULL too. */

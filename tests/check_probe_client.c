@@ -156,7 +156,7 @@ static void exchange(uint64_t messages)
     ck_assert_str_eq(told.why, "");
     ck_assert_uint_eq(told.answered, messages);
     ck_assert_uint_eq(client.received, messages * setup.size);
-    ck_assert_uint_eq(tally_get(&tally, TALLY_bytes), client.received);
+    ck_assert_uint_eq(tally_get(&tally, TALLY_BYTES), client.received);
 }
 
 START_TEST(everything_comes_back)
@@ -221,7 +221,7 @@ START_TEST(a_changed_byte_spoils_its_message_only)
         server.flipped = 299;
         exchange(10);
         ck_assert_uint_eq(told.corrupt, 1);
-        ck_assert_uint_eq(tally_get(&tally, TALLY_corrupt), 1);
+        ck_assert_uint_eq(tally_get(&tally, TALLY_CORRUPT), 1);
         tear_down();
     }
 }
@@ -238,7 +238,7 @@ START_TEST(half_a_message_that_is_wrong_is_corrupt)
     ck_assert(loop_until(setup.base, is_ended, NULL));
     ck_assert_str_eq(told.why, "Connection closed early");
     ck_assert_uint_eq(told.answered, 0);
-    ck_assert_uint_eq(tally_get(&tally, TALLY_corrupt), 1);
+    ck_assert_uint_eq(tally_get(&tally, TALLY_CORRUPT), 1);
     tear_down();
 }
 END_TEST
@@ -254,7 +254,7 @@ START_TEST(more_than_was_sent)
     ck_assert_str_eq(told.why, "More came back than was sent");
     ck_assert_uint_eq(told.answered, 1); /* and this one is exact */
     ck_assert_uint_eq(told.corrupt, 0);
-    ck_assert_uint_eq(tally_get(&tally, TALLY_corrupt), 1);
+    ck_assert_uint_eq(tally_get(&tally, TALLY_CORRUPT), 1);
     tear_down();
 }
 END_TEST

@@ -30,11 +30,11 @@ static void fill_tally(void)
     for (int i = 0; i < 1000; i++)
         histogram_add(&tally.latency, 1000000);
     histogram_add(&tally.latency, 500000000);
-    tally_add(&tally, TALLY_messages, 1001);
-    tally_add(&tally, TALLY_bytes, 64064);
-    tally_add(&tally, TALLY_lost, 4);
-    tally_add(&tally, TALLY_corrupt, 5);
-    tally_add(&tally, TALLY_errors, 6);
+    tally_add(&tally, TALLY_MESSAGES, 1001);
+    tally_add(&tally, TALLY_BYTES, 64064);
+    tally_add(&tally, TALLY_LOST, 4);
+    tally_add(&tally, TALLY_CORRUPT, 5);
+    tally_add(&tally, TALLY_ERRORS, 6);
 }
 
 START_TEST(json_is_one_line)
@@ -96,7 +96,7 @@ START_TEST(merged_tallies)
     other.connected = 3;
     other.began_at = 10;
     other.ended_at = 20;
-    tally_add(&other, TALLY_lost, 2);
+    tally_add(&other, TALLY_LOST, 2);
     tally_merge(&tally, &other);
     other.began_at = 5;
     other.ended_at = 15;
@@ -104,7 +104,7 @@ START_TEST(merged_tallies)
     ck_assert_uint_eq(tally.connected, 6);
     ck_assert_uint_eq(tally.began_at, 5);
     ck_assert_uint_eq(tally.ended_at, 20);
-    ck_assert_uint_eq(tally_get(&tally, TALLY_lost), 4);
+    ck_assert_uint_eq(tally_get(&tally, TALLY_LOST), 4);
     ck_assert(!tally_is_clean(&tally));
 }
 END_TEST
@@ -149,6 +149,20 @@ START_TEST(a_wide_plot_has_few_rows)
 }
 END_TEST
 
+START_TEST(what_is_next_to_a_border_is_drawn_too)
+{
+    const char *row = " 1 |################ p50 p90 p99 p99.9 max\n";
+
+    for (uint64_t value = 99000; value < 101000; value += 100) {
+        begin();
+        histogram_add(&tally.latency, value);
+        capture_begin(STDOUT_FILENO);
+        plot_draw(&tally.latency, 60, false);
+        ck_assert_ptr_nonnull(strstr(capture_end(), row));
+    }
+}
+END_TEST
+
 START_TEST(a_plot_of_nothing_is_empty)
 {
     begin();
@@ -162,8 +176,13 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        json_is_one_line,     json_of_nothing_has_zeros, a_summary_for_people,
-        merged_tallies,       a_plot_of_two_humps,       a_wide_plot_has_few_rows,
+        json_is_one_line,
+        json_of_nothing_has_zeros,
+        a_summary_for_people,
+        merged_tallies,
+        a_plot_of_two_humps,
+        a_wide_plot_has_few_rows,
+        what_is_next_to_a_border_is_drawn_too,
         a_plot_of_nothing_is_empty,
     };
 

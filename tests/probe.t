@@ -89,6 +89,11 @@ def counts(report):
     return report["lost"], report["corrupt"], report["errors"]
 
 
+def told(what, server):
+    """The line on stderr that says WHAT went wrong."""
+    return "echoprobe: %s: tcp://%s\n" % (what, server.endpoint)
+
+
 @scenario
 def json_has_its_keys_in_order():
     """In each mode; and what it says is so."""
@@ -186,10 +191,10 @@ def dropped_bytes_are_seen():
     """What follows is not what it should be, and the end does not come."""
     with echo_with(at(300, lambda data: data[5:])) as server:
         report = probe_report("--half-close", "-n", "100", server.endpoint, status=1,
-                         errors="echoprobe: Connection closed early: tcp://%s\n" % server.endpoint)
+                              errors=told("Connection closed early", server))
         assert counts(report) == (1, 96, 1) and report["messages"] == 99, report
         report = probe_report("--load", "-n", "100", "-W", "0.3", server.endpoint, status=1,
-                         errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
+                              errors=told("Connection timed out", server))
         assert report["lost"] == report["errors"] == 1 and report["messages"] == 4, report
 
 
@@ -210,8 +215,8 @@ def data_of_another_connection_is_seen():
     for size in (64, 5000):
         both.clear()
         with Server(swap) as server:
-            report = probe_report("--half-close", "-n", "20", "-c", "2", "-s", size, server.endpoint,
-                             status=1)
+            report = probe_report("--half-close", "-n", "20", "-c", "2", "-s", size,
+                                  server.endpoint, status=1)
             assert counts(report) == (0, 20, 0) and report["messages"] == 20, report
 
 
@@ -255,8 +260,7 @@ def a_byte_too_many_after_the_last_message_is_seen():
     for server, arguments in ((serve, ["--half-close"]), (serve_and_add, ["--load"])):
         with Server(server) as server:
             report = probe_report("-n", "5", *arguments, server.endpoint, status=1,
-                             errors="echoprobe: More came back than was sent: tcp://%s\n" %
-                             server.endpoint)
+                                  errors=told("More came back than was sent", server))
             assert counts(report) == (0, 1, 1) and report["messages"] == 5, report
 
 
@@ -268,16 +272,15 @@ def a_server_that_closes_early():
         connection.shutdown(socket.SHUT_WR)
         receive_all(connection)
 
-    early = "echoprobe: Connection closed early: tcp://%s\n"
     with Server(serve) as server:
         report = probe_report("--load", "-n", "300", "-c", "3", server.endpoint, status=1,
-                         errors=early % server.endpoint)
+                              errors=told("Connection closed early", server))
         assert counts(report) == (3, 0, 3) and report["messages"] == 3, report
         report = probe_report("--half-close", "-n", "10", server.endpoint, status=1,
-                         errors=early % server.endpoint)
+                              errors=told("Connection closed early", server))
         assert counts(report) == (9, 0, 1) and report["messages"] == 1, report
         report = probe_report("-n", "10", "-i", "0.01", server.endpoint, status=1,
-                         errors=early % server.endpoint)
+                              errors=told("Connection closed early", server))
         assert report["errors"] == 1 and report["lost"] <= 1, report
 
 
@@ -289,8 +292,7 @@ def a_server_that_resets():
 
     with Server(serve) as server:
         report = probe_report("--load", "-n", "10", server.endpoint, status=1,
-                         errors="echoprobe: Connection reset by peer: tcp://%s\n" %
-                         server.endpoint)
+                              errors=told("Connection reset by peer", server))
         assert counts(report) == (1, 0, 1) and report["messages"] == 0, report
 
 
@@ -298,9 +300,9 @@ def a_server_that_resets():
 def a_server_that_never_answers():
     """A load ends with its connections; ping tells of each message, and sends the next."""
     with Server(receive_all) as server:
-        report = probe_report("--load", "-n", "50", "-c", "2", "-p", "5", "-W", "0.2", server.endpoint,
-                         status=1,
-                         errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
+        report = probe_report("--load", "-n", "50", "-c", "2", "-p", "5", "-W", "0.2",
+                              server.endpoint, status=1,
+                              errors=told("Connection timed out", server))
         assert counts(report) == (10, 0, 2) and report["messages"] == 0, report
         assert set(report["latency_us"].values()) == {0} and report["rate"] == 0, report
         run = probe("-n", "2", "-i", "0.05", "-W", "0.1", server.endpoint)
@@ -337,7 +339,7 @@ def half_close_needs_the_end():
 
     with Server(never_ends) as server:
         report = probe_report("--half-close", "-W", "0.3", server.endpoint, status=1,
-                         errors="echoprobe: Connection timed out: tcp://%s\n" % server.endpoint)
+                              errors=told("Connection timed out", server))
         assert counts(report) == (0, 0, 1) and report["messages"] == 1, report
 
     def forgets(connection):
@@ -346,8 +348,7 @@ def half_close_needs_the_end():
 
     with Server(forgets) as server:
         report = probe_report("--half-close", "-s", "1000", "-n", "8", "-c", "4", server.endpoint,
-                         status=1, errors="echoprobe: Connection closed early: tcp://%s\n" %
-                         server.endpoint)
+                              status=1, errors=told("Connection closed early", server))
         assert counts(report) == (4, 0, 4) and report["messages"] == 4, report
 
 
@@ -382,7 +383,7 @@ def refused_and_unknown_are_a_line_and_status_1():
         assert run.returncode == 1 and run.stdout == "", run
         assert run.stderr == "echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing, run
     report = probe_report("--load", "-c", "100", "127.0.0.1:%d" % refusing, status=1,
-                     errors="echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing)
+                          errors="echoprobe: Connection refused: tcp://127.0.0.1:%d\n" % refusing)
     assert counts(report) == (0, 0, 100) and report["seconds"] == 0, report
     run = probe("no-such-host.invalid:7")
     assert run.returncode == 1 and run.stdout == "" and run.stderr.count("\n") == 1, run
@@ -456,7 +457,7 @@ def an_open_loop_goes_at_its_pace():
     """Neither faster, nor slower, on several connections and threads."""
     with Echod() as echod:
         report = probe_report("--rate=2000", "-n", "1000", "-c", "7", "-t", "2",
-                         "%s:%d" % echod.address())
+                              "%s:%d" % echod.address())
         assert report["messages"] == 1000 and report["seconds"] > 0.49, report
 
 

@@ -34,7 +34,7 @@ void client_end(struct client *client, const char *why)
     close_socket(client);
     client->phase = CLIENT_ENDED;
     if (client->is_spoilt) /* of this message only a part came, and that was wrong */
-        tally_add(client->setup->tally, TALLY_corrupt, 1);
+        tally_add(client->setup->tally, TALLY_CORRUPT, 1);
     client->setup->handler->ended(client, why);
 }
 
@@ -137,7 +137,7 @@ static void verify(struct client *client, const unsigned char *data, size_t leng
     if (partial < size)
         return;
     client->answered += partial / size;
-    tally_add(client->setup->tally, TALLY_corrupt, corrupt);
+    tally_add(client->setup->tally, TALLY_CORRUPT, corrupt);
     client->setup->handler->answered(client, partial / size, corrupt);
 }
 
@@ -147,10 +147,10 @@ static void receive(struct client *client, const unsigned char *data, size_t len
     size_t own = length < owed ? length : (size_t) owed;
 
     client->moved_at = clock_ns();
-    tally_add(client->setup->tally, TALLY_bytes, length);
+    tally_add(client->setup->tally, TALLY_BYTES, length);
     verify(client, data, own);
     if (length > own) {
-        tally_add(client->setup->tally, TALLY_corrupt, 1);
+        tally_add(client->setup->tally, TALLY_CORRUPT, 1);
         client_end(client, "More came back than was sent");
         return;
     }
@@ -194,7 +194,6 @@ static void on_connected(struct client *client)
 static void give_up_attempt(struct client *client, int error)
 {
     close_socket(client);
-    client->error = error;
     if (client->attempt + 1 == client->setup->address_count) {
         client_end(client, strerror(error));
         return;

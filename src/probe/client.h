@@ -20,11 +20,11 @@ struct event;
 struct event_base;
 
 enum client_phase {
-    CLIENT_NEW,
-    CLIENT_CONNECTING,
-    CLIENT_OPEN,      /* bytes go both ways */
-    CLIENT_FINISHING, /* our FIN is sent; EOF is to come when all is back */
-    CLIENT_ENDED,     /* the socket is closed */
+    CLIENT_NEW,        /* has no socket yet */
+    CLIENT_CONNECTING, /* to one of the addresses */
+    CLIENT_OPEN,       /* bytes go both ways */
+    CLIENT_FINISHING,  /* our FIN is sent; EOF is to come when all is back */
+    CLIENT_ENDED,      /* the socket is closed */
 };
 
 struct client_handler {
@@ -56,13 +56,12 @@ struct client {
     struct event *readable, *writable; /* NULL without a socket */
     int fd;
     enum client_phase phase;
-    size_t attempt; /* index of the address */
-    int error;      /* errno of the last attempt to connect */
-    bool is_connected; /* or was */
-    bool is_blocked;   /* waits until the socket takes more */
-    bool is_last;      /* FIN follows what is allowed */
-    bool is_spoilt;    /* the message that is coming is not exact */
-    uint64_t number;   /* of the connection: which pattern */
+    size_t attempt;                /* index of the address */
+    bool is_connected;             /* or was */
+    bool is_blocked;               /* waits until the socket takes more */
+    bool is_last;                  /* FIN follows what is allowed */
+    bool is_spoilt;                /* the message that is coming is not exact */
+    uint64_t number;               /* of the connection: which pattern */
     uint64_t allowed, answered;    /* messages */
     uint64_t goal, sent, received; /* bytes; goal: of what is allowed */
     uint64_t partial;              /* bytes of the message that is coming */

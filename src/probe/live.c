@@ -25,11 +25,11 @@ void live_show(struct live *live, const uint64_t *counters)
     fprintf(stderr,
             CLEAR_LINE "%.0f s  %.0f messages/s  %.2f MB/s  %llu lost  %llu corrupt  %llu errors",
             (double) (now - live->began_at) / 1e9,
-            (double) (counters[TALLY_messages] - live->last[TALLY_messages]) / since,
-            (double) (counters[TALLY_bytes] - live->last[TALLY_bytes]) / since / 1e6,
-            (unsigned long long) counters[TALLY_lost],
-            (unsigned long long) counters[TALLY_corrupt],
-            (unsigned long long) counters[TALLY_errors]);
+            (double) (counters[TALLY_MESSAGES] - live->last[TALLY_MESSAGES]) / since,
+            (double) (counters[TALLY_BYTES] - live->last[TALLY_BYTES]) / since / 1e6,
+            (unsigned long long) counters[TALLY_LOST],
+            (unsigned long long) counters[TALLY_CORRUPT],
+            (unsigned long long) counters[TALLY_ERRORS]);
     fflush(stderr);
     memcpy(live->last, counters, sizeof(live->last));
     live->last_at = now;

@@ -7,10 +7,10 @@
 #include "tally.h"
 
 struct live {
-    bool is_wanted;          /* stderr is a terminal */
-    uint64_t began_at;       /* on clock_ns */
-    uint64_t last_at;        /* the same, when it was last shown ... */
-    uint64_t last[TALLY_COUNTER_COUNT]; /* ... and what the counters were then */
+    bool is_wanted;                /* stderr is a terminal */
+    uint64_t began_at;             /* on clock_ns */
+    uint64_t last_at;              /* the same, when it was last shown ... */
+    uint64_t last[TALLY_COUNTERS]; /* ... and what the counters were then */
 };
 
 /* Begins now. */

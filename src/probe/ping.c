@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "../clock.h"
+#include "../reactor.h"
 #include "modes.h"
 
 static const char *address_of(const struct client *client, char *out)
@@ -36,16 +37,12 @@ static void on_interval(evutil_socket_t fd, short what, void *context)
 
 static bool begin(struct share *share)
 {
-    uint64_t ms = share->common->options->interval;
-    struct timeval interval = { .tv_sec = (time_t) (ms / 1000),
-                                .tv_usec = (suseconds_t) (ms % 1000 * 1000) };
-
     share->timer = event_new(share->base, -1, EV_PERSIST, on_interval, share);
     if (share->timer == NULL) {
         errno = ENOMEM;
         return false;
     }
-    event_add(share->timer, &interval);
+    reactor_start_timer(share->timer, (int64_t) share->common->options->interval);
     on_interval(-1, 0, share);
     return true;
 }
@@ -84,7 +81,7 @@ static void check(struct share *share, struct client *client, uint64_t now)
         now < share_due(share, client, client->allowed - 1) + share->setup.timeout)
         return;
     client->given_up = client->allowed;
-    tally_add(&share->tally, TALLY_lost, 1);
+    tally_add(&share->tally, TALLY_LOST, 1);
     tell_lost(share, client);
     if (share->is_stopping || client->allowed == client->target)
         client_end(client, NULL);

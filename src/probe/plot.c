@@ -48,14 +48,15 @@ static uint64_t bound_of(const struct rows *rows, unsigned row)
     return decade * rows->scale[row % rows->steps] / 100;
 }
 
+/* From the first row that is not empty to the last, of a HISTOGRAM that is not. */
 static struct rows rows_by(const unsigned *scale, const struct histogram *histogram)
 {
     struct rows rows = { .scale = scale, .steps = steps_of(scale) };
 
-    while (bound_of(&rows, rows.first + 1) <= histogram->min)
+    while (histogram_between(histogram, 0, bound_of(&rows, rows.first + 1)) == 0)
         rows.first++;
     rows.last = rows.first;
-    while (bound_of(&rows, rows.last + 1) <= histogram->max)
+    while (histogram_between(histogram, bound_of(&rows, rows.last + 1), UINT64_MAX) > 0)
         rows.last++;
     return rows;
 }
@@ -113,19 +114,30 @@ static void print_marks(uint64_t before, uint64_t after, uint64_t all)
         fputs(" max", stdout);
 }
 
+/* The largest count of a row. */
+static uint64_t most_of(const struct rows *rows, const struct histogram *histogram)
+{
+    uint64_t most = 0;
+
+    for (unsigned row = rows->first; row <= rows->last; row++)
+        if (count_of(rows, histogram, row) > most)
+            most = count_of(rows, histogram, row);
+    return most;
+}
+
 void plot_draw(const struct histogram *histogram, unsigned width, bool has_blocks)
 {
-    struct rows rows = rows_for(histogram);
-    uint64_t most = 0, before = 0;
     uint64_t columns = (width > WIDTH_LEAST ? width : WIDTH_LEAST) - MARGIN;
-    uint64_t full = EIGHTHS * columns;
+    uint64_t most, before = 0;
+    struct rows rows;
 
-    for (unsigned row = rows.first; row <= rows.last; row++)
-        if (count_of(&rows, histogram, row) > most)
-            most = count_of(&rows, histogram, row);
-    for (unsigned row = rows.first; row <= rows.last && most > 0; row++) {
+    if (histogram->count == 0)
+        return;
+    rows = rows_for(histogram);
+    most = most_of(&rows, histogram);
+    for (unsigned row = rows.first; row <= rows.last; row++) {
         uint64_t count = count_of(&rows, histogram, row);
-        double length = (double) count / (double) most * (double) full;
+        double length = (double) count / (double) most * (double) (EIGHTHS * columns);
 
         print_time(bound_of(&rows, row));
         printf(" %11llu |", (unsigned long long) count);

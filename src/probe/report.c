@@ -28,14 +28,14 @@ void report_summary(const struct probe_options *options, const struct tally *tal
            probe_mode_name(options->mode), (unsigned long long) options->connections,
            (unsigned long long) options->size);
     printf("%llu messages, %llu bytes in %.3f s: %.1f messages/s, %.2f MB/s\n",
-           count(tally, TALLY_messages), count(tally, TALLY_bytes), tally_seconds(tally),
-           rate_of(tally, TALLY_messages), rate_of(tally, TALLY_bytes) / 1e6);
+           count(tally, TALLY_MESSAGES), count(tally, TALLY_BYTES), tally_seconds(tally),
+           rate_of(tally, TALLY_MESSAGES), rate_of(tally, TALLY_BYTES) / 1e6);
     printf("latency in ms:");
     for (int i = 0; i < PERCENTS; i++)
         printf(" p%g %.3f", percents[i], percentile_us(tally, percents[i]) / 1e3);
     printf(" max %.3f\n", (double) tally->latency.max / 1e6);
-    printf("%llu lost, %llu corrupt, %llu errors\n", count(tally, TALLY_lost),
-           count(tally, TALLY_corrupt), count(tally, TALLY_errors));
+    printf("%llu lost, %llu corrupt, %llu errors\n", count(tally, TALLY_LOST),
+           count(tally, TALLY_CORRUPT), count(tally, TALLY_ERRORS));
 }
 
 static void print_string(const char *text)
@@ -58,9 +58,9 @@ void report_json(const struct probe_options *options, const struct tally *tally)
            "\"lost\":%llu,\"corrupt\":%llu,\"errors\":%llu,\"latency_us\":{\"min\":%.3f",
            probe_mode_name(options->mode), (unsigned long long) options->connections,
            (unsigned long long) options->size, (unsigned long long) options->in_flight,
-           tally_seconds(tally), count(tally, TALLY_messages), count(tally, TALLY_bytes),
-           rate_of(tally, TALLY_messages), count(tally, TALLY_lost),
-           count(tally, TALLY_corrupt), count(tally, TALLY_errors),
+           tally_seconds(tally), count(tally, TALLY_MESSAGES), count(tally, TALLY_BYTES),
+           rate_of(tally, TALLY_MESSAGES), count(tally, TALLY_LOST),
+           count(tally, TALLY_CORRUPT), count(tally, TALLY_ERRORS),
            (double) tally->latency.min / 1e3);
     for (int i = 0; i < PERCENTS; i++)
         printf(",\"p%g\":%.3f", percents[i], percentile_us(tally, percents[i]));

@@ -76,12 +76,12 @@ static void on_signal(evutil_socket_t number, short what, void *context)
 static void on_second(evutil_socket_t fd, short what, void *context)
 {
     struct run *run = context;
-    uint64_t sums[TALLY_COUNTER_COUNT] = { 0 };
+    uint64_t sums[TALLY_COUNTERS] = { 0 };
 
     (void) fd;
     (void) what;
     for (uint64_t i = 0; i < run->thread_count; i++)
-        for (int j = 0; j < TALLY_COUNTER_COUNT; j++)
+        for (int j = 0; j < TALLY_COUNTERS; j++)
             sums[j] += tally_get(&run->shares[i]->tally, (enum tally_counter) j);
     pthread_mutex_lock(&run->lock);
     live_show(&run->live, sums);

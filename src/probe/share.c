@@ -70,7 +70,7 @@ static void on_answered(struct client *client, uint64_t messages, uint64_t corru
         first = client->given_up < client->answered ? client->given_up : client->answered;
     for (uint64_t i = first; i < client->answered; i++)
         record(share, client, i);
-    tally_add(&share->tally, TALLY_messages, client->answered - first);
+    tally_add(&share->tally, TALLY_MESSAGES, client->answered - first);
     share->tally.ended_at = client->moved_at;
     if (mode->answered != NULL && first < client->answered)
         mode->answered(share, client, messages, corrupt);
@@ -87,10 +87,10 @@ static void on_ended(struct client *client, const char *why)
     share->open--;
     if (!client->is_connected)
         on_decided(share);
-    tally_add(&share->tally, TALLY_lost, begun - settled);
+    tally_add(&share->tally, TALLY_LOST, begun - settled);
     if (why == NULL)
         return;
-    tally_add(&share->tally, TALLY_errors, 1);
+    tally_add(&share->tally, TALLY_ERRORS, 1);
     share->common->failed(share->common, why, &share->setup.addresses[client->attempt]);
 }
 
@@ -163,14 +163,18 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     }
 }
 
-static void begin(struct share *share)
+/* All threads have connected: begin. Who comes first says when. */
+static void on_go(evutil_socket_t fd, short what, void *context)
 {
+    struct share *share = context;
     const struct common *common = share->common;
     uint64_t now = clock_ns(), others = 0;
 
+    (void) fd;
+    (void) what;
+    event_del(share->go); /* it stays readable */
     if (share->is_stopping)
         return;
-    /* Who comes first says when. */
     if (!atomic_compare_exchange_strong(&share->common->began_at, &others, now))
         now = others;
     share->began_at = share->tally.began_at = now;
@@ -180,16 +184,6 @@ static void begin(struct share *share)
         end_all(share, strerror(errno));
     for (size_t i = 0; i < share->count; i++) /* some may have nothing to send */
         finish_if_done(share, &share->clients[i]);
-}
-
-static void on_go(evutil_socket_t fd, short what, void *context)
-{
-    struct share *share = context;
-
-    (void) fd;
-    (void) what;
-    event_del(share->go); /* it stays readable */
-    begin(share);
 }
 
 /* How many of the messages are connection NUMBER's. */

@@ -44,8 +44,8 @@ struct share {
     struct client_setup setup;
     struct client *clients;
     size_t count;
-    uint64_t *due;      /* the clients' rings... */
-    uint64_t ring_mask; /* ... each of so many, and one */
+    uint64_t *due;           /* the clients' rings ... */
+    uint64_t ring_mask;      /* ... each of so many, and one */
     size_t connecting, open; /* clients that are so; open: or still connecting */
     uint64_t began_at;       /* the same for all, on clock_ns */
     bool is_stopping;        /* what was allowed comes back; nothing more is sent */

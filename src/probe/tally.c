@@ -2,7 +2,7 @@
 
 void tally_merge(struct tally *tally, const struct tally *other)
 {
-    for (int i = 0; i < TALLY_COUNTER_COUNT; i++)
+    for (int i = 0; i < TALLY_COUNTERS; i++)
         tally_add(tally, (enum tally_counter) i, tally_get(other, (enum tally_counter) i));
     tally->connected += other->connected;
     if (tally->began_at == 0 || (other->began_at != 0 && other->began_at < tally->began_at))
@@ -21,6 +21,6 @@ double tally_seconds(const struct tally *tally)
 
 bool tally_is_clean(const struct tally *tally)
 {
-    return tally_get(tally, TALLY_lost) == 0 && tally_get(tally, TALLY_corrupt) == 0 &&
-           tally_get(tally, TALLY_errors) == 0;
+    return tally_get(tally, TALLY_LOST) == 0 && tally_get(tally, TALLY_CORRUPT) == 0 &&
+           tally_get(tally, TALLY_ERRORS) == 0;
 }

@@ -8,23 +8,21 @@
 
 #include "histogram.h"
 
-/* The counters. */
-#define TALLY_COUNTERS(X)                                                            \
-    X(messages) /* that came back, exact or not */                                   \
-    X(bytes)    /* that came back */                                                 \
-    X(lost)     /* messages that did not come back */                                \
-    X(corrupt)  /* messages that came back changed; connections that got too much */ \
-    X(errors)   /* connections that failed */
-
-#define TALLY_ENUM(name) TALLY_##name,
-enum tally_counter { TALLY_COUNTERS(TALLY_ENUM) TALLY_COUNTER_COUNT };
+enum tally_counter {
+    TALLY_MESSAGES, /* that came back, exact or not */
+    TALLY_BYTES,    /* that came back */
+    TALLY_LOST,     /* messages that did not come back */
+    TALLY_CORRUPT,  /* messages that came back changed; connections that got too much */
+    TALLY_ERRORS,   /* connections that failed */
+    TALLY_COUNTERS
+};
 
 /* All zero: nothing happened yet. */
 struct tally {
-    _Alignas(64) _Atomic uint64_t counter[TALLY_COUNTER_COUNT];
-    uint64_t connected;        /* connections that came about */
-    uint64_t began_at;         /* on clock_ns; 0: it did not come to that */
-    uint64_t ended_at;         /* the last answer, or later the end of sending */
+    _Alignas(64) _Atomic uint64_t counter[TALLY_COUNTERS];
+    uint64_t connected;       /* connections that came about */
+    uint64_t began_at;        /* on clock_ns; 0: it did not come to that */
+    uint64_t ended_at;        /* the last answer, or later the end of sending */
     struct histogram latency; /* in ns */
 };
 
