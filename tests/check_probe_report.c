@@ -116,19 +116,20 @@ START_TEST(a_plot_of_two_humps)
         histogram_add(&tally.latency, 50000);
     for (int i = 0; i < 20; i++)
         histogram_add(&tally.latency, 110000);
+    histogram_add(&tally.latency, 90000); /* too few for a bar, but not none */
     capture_begin(STDOUT_FILENO);
     plot_draw(&tally.latency, 60, false);
     ck_assert_str_eq(capture_end(), "   47 us         160 |################ p50\n"
                                     "   56 us           0 |\n"
                                     "   68 us           0 |\n"
-                                    "   82 us           0 |\n"
+                                    "   82 us           1 |#\n"
                                     "  100 us          20 |## p90 p99 p99.9 max\n");
     capture_begin(STDOUT_FILENO);
     plot_draw(&tally.latency, 50, true);
     ck_assert_str_eq(capture_end(), "   47 us         160 |██████ p50\n"
                                     "   56 us           0 |\n"
                                     "   68 us           0 |\n"
-                                    "   82 us           0 |\n"
+                                    "   82 us           1 |▏\n"
                                     "  100 us          20 |▊ p90 p99 p99.9 max\n");
 }
 END_TEST

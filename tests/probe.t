@@ -15,8 +15,8 @@ import termios
 import threading
 import time
 
-from harness import (DEADLINE, ECHOPROBE, Echod, Probe, main, probe, probe_report, receive_all,
-                     sanitized, scenario, wait_until)
+from harness import (DEADLINE, ECHOPROBE, Echod, Probe, check_report, main, probe, probe_report,
+                     receive_all, sanitized, scenario, wait_until)
 
 PERCENTILES = ["p50", "p90", "p99", "p99.9"]
 SUMMARY = re.compile(
@@ -81,8 +81,14 @@ def at(position, change):
     return change_piece
 
 
-def honest():
-    return echo_with(lambda data, position: data)
+def receive_exactly_or_end(connection, count):
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            return b""
+        data += piece
+    return data
 
 
 def counts(report):
@@ -150,6 +156,17 @@ def exact_for_sizes_and_ways():
                 report = probe_report("-n", "25", "-s", size, *arguments, endpoint)
                 assert (report["messages"], report["bytes"]) == (25, 25 * size), report
                 assert counts(report) == (0, 0, 0), report
+
+
+@scenario
+def fewer_messages_than_connections():
+    """Those that have nothing to send hold nobody up."""
+    with Echod() as echod:
+        for arguments in (["-i", "0.01"], ["--load"], ["--rate=1000"], ["--half-close"]):
+            began = time.monotonic()
+            report = probe_report("-n", "2", "-c", "5", *arguments, echod.endpoint())
+            assert report["messages"] == 2 and counts(report) == (0, 0, 0), report
+            assert time.monotonic() - began < 5
 
 
 @scenario
@@ -326,6 +343,7 @@ def an_answer_that_comes_too_late_is_lost_but_verified():
         lines = run.stdout.splitlines()
         assert lines[0] == "no answer from %s: seq=1" % server.endpoint, run
         assert lines[1].startswith("64 bytes from %s: seq=2 " % server.endpoint), run
+        assert "\n1 messages, 128 bytes in " in run.stdout, run
         assert "1 lost, 1 corrupt, 0 errors" in run.stdout and run.returncode == 1, run
 
 
@@ -442,14 +460,75 @@ def an_open_loop_does_not_forget_a_stall():
             assert latency["p50"] < 50000 and report["messages"] == 100, report
 
 
-def receive_exactly_or_end(connection, count):
-    data = b""
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        if not piece:
-            return b""
-        data += piece
-    return data
+@scenario
+def messages_in_flight_are_as_many_as_asked_for():
+    """Never more: what comes while the server is slow; and never fewer: it waits for all."""
+    most = []
+
+    def is_slow(connection):
+        while True:
+            threading.Event().wait(0.1)
+            data = connection.recv(65536)
+            if not data:
+                return
+            most.append(len(data) // 64)
+            connection.sendall(data)
+
+    def wants_all(connection):
+        while True:
+            data = receive_exactly_or_end(connection, 8 * 64)
+            if not data:
+                return
+            connection.sendall(data)
+
+    for arguments in (["--load"], ["--rate=200"]):
+        most.clear()
+        with Server(is_slow) as server:
+            report = probe_report("-n", "20", "-p", "2", *arguments, server.endpoint)
+            assert report["in_flight"] == max(most) == 2, (report, most)
+            assert report["messages"] == 20, report
+    with Server(wants_all) as server:
+        assert probe_report("--load", "-n", "80", "-p", "8", server.endpoint)["messages"] == 80
+
+
+@scenario
+def the_end_does_not_wait_for_ever():
+    """A message that comes back by a byte a time has until the timeout, counted from the end of
+    sending."""
+    def dribble(connection):
+        connection.recv(65536)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"?")
+                threading.Event().wait(0.05)
+
+    for arguments in (["--load", "-d", "0.2"], ["--rate=100", "-n", "1"]):
+        with Server(dribble) as server:
+            began = time.monotonic()
+            report = probe_report("-s", "10000", "-W", "0.4", *arguments, server.endpoint, status=1,
+                                  errors=told("Connection timed out", server))
+            assert counts(report) == (1, 1, 1), report
+            assert time.monotonic() - began < DEADLINE
+
+
+@scenario
+def after_a_signal_nothing_more_is_due():
+    """Of an open loop against a server that stalls for a second just then."""
+    got = threading.Event()
+
+    def serve(connection):
+        data = connection.recv(64)
+        got.set()
+        threading.Event().wait(1)
+        while data:
+            connection.sendall(data)
+            data = connection.recv(65536)
+
+    with Server(serve) as server, Probe("--json", "--rate=100", "-d", "1h", server.endpoint) as run:
+        assert got.wait(DEADLINE)
+        run.process.send_signal(signal.SIGINT)
+        report = check_report(run.wait())
+        assert 1 <= report["messages"] < 90 and counts(report) == (0, 0, 0), report
 
 
 @scenario
