@@ -8,8 +8,7 @@ import subprocess
 import time
 
 SERVER_CORE, CLIENT_CORE = 0, 1
-PATIENCE = 6         # seconds that a server may take to listen, and a client beyond its duration
-DESCRIPTORS = 65536  # of each process: Go needs three for an idle connection, two for its pipe
+PATIENCE = 6  # seconds that a server may take to listen, and a client beyond its duration
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -23,37 +22,33 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def raise_limit(descriptors):
-    """To so many DESCRIPTORS, if the hard limit or our privileges allow."""
+def raise_limit(wanted):
+    """Lets what is started from now on have WANTED descriptors, or as many as we are permitted;
+    returns how many."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = max(hard, descriptors)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, wanted), max(hard, wanted)))
     except (ValueError, PermissionError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def start(command, cores, descriptors=DESCRIPTORS, stdin=subprocess.DEVNULL, **streams):
+def start(command, cores, stdin=subprocess.DEVNULL, **streams):
     """Runs COMMAND on these CORES."""
-    def prepare():
-        os.sched_setaffinity(0, cores)
-        raise_limit(descriptors)
-
-    return subprocess.Popen([str(word) for word in command], preexec_fn=prepare, stdin=stdin,
-                            **streams)
+    return subprocess.Popen([str(word) for word in command], stdin=stdin,
+                            preexec_fn=lambda: os.sched_setaffinity(0, cores), **streams)
 
 
 class Server:
     """A server that listens, until stop(). COMMAND is a list, in which {port} stands for the port,
     or a function that is given the port and returns a list."""
 
-    def __init__(self, command, cores=(SERVER_CORE,), descriptors=DESCRIPTORS):
+    def __init__(self, command, cores=(SERVER_CORE,)):
         self.port = free_port()
         if callable(command):
             command = command(self.port)
         command = [word.replace("{port}", str(self.port)) for word in command]
-        self.process = start(command, cores, descriptors, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL)
+        self.process = start(command, cores, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             self._wait_until_it_listens(command[0])
         except Failure:
@@ -84,7 +79,7 @@ class Server:
         return sum(own_seconds(pid) + children_seconds(pid) for pid in self.tree())
 
     def settle(self, processes):
-        """Waits until the tree is down to so many: those of closed connections have been counted."""
+        """Waits until the tree is down to so many: children that ended have been counted then."""
         end = time.monotonic() + PATIENCE
         while len(self.tree()) > processes and time.monotonic() < end:
             time.sleep(0.01)

@@ -72,7 +72,8 @@ def parse():
 def main():
     options = parse()
     print("%-22s %9s %9s %6s %-18s %6s %8s %8s" % (
-        "msgs/s, medians", "raw", "server", "share", "raw against raw", "QUOTE", "CPU us:", "server"))
+        "msgs/s, medians", "raw", "server", "share", "raw against raw", "QUOTE", "CPU us:",
+        "server"))
     for name in options.columns.split(","):
         column = next((c for c in THROUGHPUT if c.name == name), None)
         if column is None:

@@ -6,6 +6,7 @@ the peers), BENCH_ROUNDS=N.
 """
 import argparse
 import os
+import random
 import sys
 import time
 from collections import namedtuple
@@ -22,9 +23,11 @@ Plan = namedtuple("Plan", "rounds seconds connections idle few budget")
 
 # seconds: of one run; few: connections to a server that forks for each; budget: seconds, in which
 # another round has to fit.
-FULL = Plan(rounds=5, seconds=0.7, connections=4000, idle=15000, few=300, budget=480)
+FULL = Plan(rounds=7, seconds=0.35, connections=2000, idle=15000, few=200, budget=480)
 QUICK = Plan(rounds=1, seconds=0.3, connections=2000, idle=5000, few=100, budget=80)
-AT_ONCE = 64  # connections under way while many are opened
+DESCRIPTORS = 65536  # of each process: Go needs three for a connection, two of them for a pipe
+AT_ONCE = 64         # connections under way while many are opened
+BASELINE_EVERY = 4   # rows; the raw loop that they are a share of was measured seconds before
 
 ONE_CORE = (measure.SERVER_CORE,)
 BOTH_CORES = (measure.SERVER_CORE, measure.CLIENT_CORE)
@@ -37,9 +40,8 @@ def say(*words):
 
 
 def own_rows(options):
-    """The raw loop, twice so that the noise shows, and echod's models."""
-    raw = [os.path.join(options.build, "raw"), "{port}"]
-    rows = [Row(name, raw, ONE_CORE, False, AT_ONCE) for name in ("raw", "raw again")]
+    """The raw loop, whose share of itself shows the noise, and echod's models."""
+    rows = [Row("raw", [os.path.join(options.build, "raw"), "{port}"], ONE_CORE, False, AT_ONCE)]
     for name, model, workers in ECHOD:
         command = [options.echod, "--quiet", "--model=" + model, "--workers=%d" % workers,
                    "127.0.0.1:{port}"]
@@ -69,69 +71,76 @@ def adapted(column, row):
     return column._replace(connections=row.at_once)
 
 
+def attempt(row, column, action):
+    """What ACTION returns, or None, having said what went wrong."""
+    try:
+        return action()
+    except measure.Failure as failure:
+        say("%s, %s: %s" % (row.name, column.title, failure))
+        return None
+
+
 class Bench:
     """Results by row's and column's name: a list, of one result a round."""
 
     def __init__(self, options, plan, rows):
         self.options, self.plan, self.rows = options, plan, rows
+        self.baseline = rows[0]._replace(name="baseline")
         self.results = {row.name: {} for row in rows}
 
-    def attempt(self, row, column, action):
-        """Adds what ACTION returns, or None, having said what went wrong."""
-        if row.forks and not column.forks:
-            return
-        result = None
-        try:
-            result = action()
-        except measure.Failure as failure:
-            say("%s, %s: %s" % (row.name, column.title, failure))
-        self.results[row.name].setdefault(column.name, []).append(result)
+    def start(self, servers):
+        """Starts the servers of all rows and adds them, by name; None for one that fails."""
+        for row in self.rows + [self.baseline]:
+            servers[row.name] = attempt(row, CONNECTIONS,
+                                        lambda: measure.Server(row.command, row.cores))
 
     def measure(self, row, server, column):
         if server is None:
-            raise measure.Failure("not running")
+            return None
         if column is CONNECTIONS:
             count = self.plan.few if row.forks else self.plan.connections
             return measure.connect_and_close(self.options.connects, server, count, row.at_once)
-        return measure.load(self.options.probe, server, adapted(column, row),
-                            self.plan.seconds)
+        return measure.load(self.options.probe, server, adapted(column, row), self.plan.seconds)
 
-    def start(self, order, servers):
-        """Starts the servers of the rows in ORDER and adds those that do start, by name."""
-        for row in order:
-            try:
-                servers[row.name] = measure.Server(row.command, row.cores)
-            except measure.Failure as failure:
-                say("%s: %s" % (row.name, failure))
+    def column(self, column, order, servers):
+        """Each row in ORDER once, and the baseline every few rows."""
+        order = [row for row in order if column.forks or not row.forks]
+        raw = None
+        for place, row in enumerate(order):
+            if place % BASELINE_EVERY == 0:
+                raw = attempt(self.baseline, column, lambda: self.measure(
+                    self.baseline, servers["baseline"], column)) or raw
+            result = attempt(row, column, lambda: self.measure(row, servers[row.name], column))
+            if result and raw:
+                result["share"] = result["rate"] / raw["rate"]
+                self.results[row.name].setdefault(column.name, []).append(result)
 
     def round(self, number):
-        """All servers run; column by column each is measured once, beginning with another row than
-        in the round before."""
-        first = number * len(self.rows) // self.plan.rounds
-        order = self.rows[first:] + self.rows[:first]
+        """All servers run; column by column each is measured once, in another order each round."""
+        order = random.Random(number).sample(self.rows, len(self.rows))
         servers = {}
         try:
-            self.start(order, servers)
+            self.start(servers)
             for column in THROUGHPUT + [LATENCY, CONNECTIONS]:
                 say("round %d of %d: %s" % (number + 1, self.plan.rounds, column.title))
-                for row in order:
-                    self.attempt(row, column,
-                                 lambda: self.measure(row, servers.get(row.name), column))
+                self.column(column, order, servers)
         finally:
-            for server in servers.values():
+            for server in filter(None, servers.values()):
                 server.stop()
 
+    def idle_of(self, row, count):
+        with measure.Server(row.command, row.cores) as server:
+            return {"count": count, "kib": measure.idle_memory(
+                self.options.connects, server, count, row.at_once)}
+
     def idle(self):
-        """Memory is taken once, of a fresh server."""
+        """Memory is taken once, of a fresh server; with fewer connections if it cannot hold all."""
         say("idle connections")
         for row in self.rows:
             count = self.plan.few if row.forks else self.plan.idle
-
-            def action():
-                with measure.Server(row.command, row.cores) as server:
-                    return measure.idle_memory(self.options.connects, server, count, row.at_once)
-
-            self.attempt(row, IDLE, action)
+            result = attempt(row, IDLE, lambda: self.idle_of(row, count)) or attempt(
+                row, IDLE, lambda: self.idle_of(row, count // 3))
+            self.results[row.name][IDLE.name] = [result] if result else []
 
     def run(self):
         began = time.monotonic()
@@ -164,6 +173,7 @@ def main():
     plan = plan._replace(rounds=int(os.environ.get("BENCH_ROUNDS") or plan.rounds))
     names = os.environ.get("BENCH_PEERS", " ".join(peers.PEERS)).replace(",", " ").split()
     began = time.monotonic()
+    measure.raise_limit(DESCRIPTORS)
     rows = own_rows(options) + peer_rows(options.build, names)
     results = Bench(options, plan, rows).run()
     text = table.render(results, plan, options)

@@ -1,4 +1,4 @@
-"""The results as text: medians over the rounds, and shares of the raw loop in the same round."""
+"""The results as text: medians over the rounds."""
 import os
 import platform
 import statistics
@@ -10,27 +10,28 @@ from columns import CONNECTIONS, IDLE, LATENCY, THROUGHPUT
 PERCENTILES = ["p50", "p99", "p99.9"]
 
 
+def values(results, row, column, key):
+    return [result[key] for result in results[row].get(column.name, [])]
+
+
 def median(results, row, column, key):
     """Of KEY over the rounds, or None if there is no result."""
-    values = [result[key] for result in results[row].get(column.name, []) if result]
-    return statistics.median(values) if values else None
+    found = values(results, row, column, key)
+    return statistics.median(found) if found else None
 
 
 def share(results, row, column):
-    """The median of the ratios to the raw loop's rate in the same round."""
-    pairs = zip(results[row].get(column.name, []), results["raw"].get(column.name, []))
-    ratios = [own["rate"] / raw["rate"] for own, raw in pairs if own and raw]
-    return statistics.median(ratios) if ratios else None
+    """The median of the ratios to the raw loop's rate, as measured just before."""
+    return median(results, row, column, "share")
 
 
 def latency(results, row, percentile):
-    values = [result["latency_us"][percentile]
-              for result in results[row].get(LATENCY.name, []) if result]
-    return statistics.median(values) if values else None
+    found = values(results, row, LATENCY, "latency_us")
+    return statistics.median(latency[percentile] for latency in found) if found else None
 
 
 def idle(results, row):
-    return (results[row].get(IDLE.name) or [None])[0]
+    return median(results, row, IDLE, "kib")
 
 
 def cell(value, width, form):
@@ -81,15 +82,23 @@ def other_table(results):
     return lines
 
 
-def losses(results):
-    """A line for each row and column in which messages were lost."""
+def noise(results, column):
+    shares = values(results, "raw", column, "share")
+    return "%.2f-%.2f" % (min(shares), max(shares)) if shares else "-"
+
+
+def notes(results, plan):
+    """What the tables do not say: the noise, lost messages, and other numbers of connections."""
+    yield "raw against raw, from and to, column by column: " + ", ".join(
+        noise(results, column) for column in THROUGHPUT + [CONNECTIONS])
     for row in results:
         for column in THROUGHPUT + [LATENCY]:
-            done = [result for result in results[row].get(column.name, []) if result]
-            lost = sum(result["lost"] for result in done)
+            lost = sum(values(results, row, column, "lost"))
             if lost > 0:
                 yield "%s, %s: lost %d of %d messages" % (
-                    row, column.title, lost, lost + sum(r["messages"] for r in done))
+                    row, column.title, lost, lost + sum(values(results, row, column, "messages")))
+        if any(count not in (plan.idle, plan.few) for count in values(results, row, IDLE, "count")):
+            yield "%s: %d idle connections" % (row, values(results, row, IDLE, "count")[0])
 
 
 def first_line(*command):
@@ -128,4 +137,4 @@ def render(results, plan, options):
                 plan.few),
             "Server on core 0, client on core 1; with 2 workers the server is on both.", ""]
     return "\n".join(head + throughput_table(results) + [""] + other_table(results) +
-                     ["", *losses(results)]).rstrip() + "\n"
+                     ["", *notes(results, plan)]).rstrip() + "\n"
