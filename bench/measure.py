@@ -191,7 +191,7 @@ def run_measured(command, seconds, server):
 def load(probe, server, column, seconds):
     """A run of echoprobe; its JSON object, with the server's "cpu" in us a message. Messages that
     were lost are for the caller to see; bytes that came back wrong are a Failure."""
-    result, used = run_measured([probe, "--json", "-d", seconds, "-c", column.connections] +
+    result, used = run_measured([probe, "--json", "-W", PATIENCE / 3, "-d", seconds, "-c", column.connections] +
                                 column.arguments + ["tcp://127.0.0.1:%d" % server.port],
                                 seconds, server)
     if result["corrupt"] > 0 or result["messages"] == 0:

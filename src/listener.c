@@ -339,12 +339,12 @@ static void stop_queueing(struct listeners *listeners)
 
 bool listeners_drain(struct listeners *listeners)
 {
-    bool is_empty;
+    /* Asked before accepting: what comes in meanwhile is for the next time. */
+    bool is_time = listeners->drain_until != 0 && clock_ms() >= listeners->drain_until;
 
     if (listeners->drain_until == 0)
         stop_queueing(listeners);
-    is_empty = listeners->paused == 0 && accept_in_turn(listeners);
-    if (!is_empty || clock_ms() < listeners->drain_until)
+    if (listeners->paused != 0 || !accept_in_turn(listeners) || !is_time)
         return false;
     close_all(listeners);
     return true;

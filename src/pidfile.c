@@ -25,10 +25,9 @@ static const char *check_name(const struct pidfile *file)
 
     if (*file->name == '\0')
         return strerror(EISDIR);
-    if (fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        !S_ISREG(status.st_mode))
-        return "not a regular file";
-    return NULL;
+    if (fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? NULL : strerror(errno);
+    return S_ISREG(status.st_mode) ? NULL : "not a regular file";
 }
 
 /* Under another name first: nobody may read half a number. */

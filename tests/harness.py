@@ -257,8 +257,10 @@ def suspend(pid):
     def has_stopped():
         for task in os.listdir(tasks):
             with open("%s/%s/stat" % (tasks, task)) as status:
-                if status.read().rsplit(")", 1)[1].split()[0] != "T":
-                    return False
+                state = status.read().rsplit(")", 1)[1].split()[0]
+            assert state not in "ZX", "process %d has ended" % pid
+            if state != "T":
+                return False
         return True
 
     wait_until(has_stopped, "process %d to stop" % pid)

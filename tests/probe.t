@@ -21,7 +21,7 @@ from harness import (DEADLINE, ECHOPROBE, Echod, Probe, check_report, main, prob
 PERCENTILES = ["p50", "p90", "p99", "p99.9"]
 SUMMARY = re.compile(
     r"--- \S+: [a-z-]+, \d+ x \d+ bytes\n"
-    r"\d+ messages, \d+ bytes in [0-9.]+ s: [0-9.]+ messages/s, [0-9.]+ MB/s\n"
+    r"\d+ messages, \d+ bytes in (?P<seconds>[0-9.]+) s: [0-9.]+ messages/s, [0-9.]+ MB/s\n"
     r"latency in ms: p50 [0-9.]+ p90 [0-9.]+ p99 [0-9.]+ p99.9 [0-9.]+ max [0-9.]+\n"
     r"(?P<lost>\d+) lost, (?P<corrupt>\d+) corrupt, (?P<errors>\d+) errors\n")
 
@@ -387,10 +387,13 @@ def a_server_need_not_close():
         assert time.monotonic() - began < 5
 
 
+UNUSED = socket.socket()  # bound, so that nobody else gets the port, and not listening: it refuses
+
+
 def refusing_port():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
+    if UNUSED.getsockname()[1] == 0:
+        UNUSED.bind(("127.0.0.1", 0))
+    return UNUSED.getsockname()[1]
 
 
 @scenario
@@ -548,15 +551,39 @@ def a_signal_ends_it_with_a_summary():
         for number in (signal.SIGINT, signal.SIGTERM):
             for arguments in (["-i", "0.01"], ["--load", "-d", "1h", "-c", "9", "-t", "2"],
                               ["--rate=1000", "-d", "1h"]):
+                before, began = echod.stats()["sent_bytes"], time.monotonic()
                 with Probe(*arguments, endpoint) as run:
-                    wait_until(lambda: echod.stats()["sent_bytes"] > 0, "messages")
-                    wait_until(lambda: echod.stats()["active"] > 0, "connections")
+                    wait_until(lambda: echod.stats()["sent_bytes"] > before, "messages")
                     run.process.send_signal(number)
                     ended = run.wait()
                 assert ended.returncode == 0 and ended.stderr == "", ended
                 summary = SUMMARY.search(ended.stdout)
                 assert summary and summary["lost"] == "0", ended
+                assert float(summary["seconds"]) <= time.monotonic() - began, ended
                 wait_until(lambda: echod.stats()["active"] == 0, "the end of connections")
+
+
+@scenario
+def a_signal_before_it_begins_is_no_success():
+    """While it still connects, to a server whose queue is full."""
+    with socket.socket() as server, contextlib.ExitStack() as queue:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        where = server.getsockname()
+        queue.enter_context(socket.create_connection(where))
+        with Probe("--json", "--load", "%s:%d" % where) as run:
+            syn_sent = "0100007F:%04X 02 " % where[1]
+
+            def is_connecting():
+                with open("/proc/net/tcp") as sockets:
+                    return syn_sent in sockets.read()
+
+            wait_until(is_connecting, "an attempt to connect")
+            run.process.send_signal(signal.SIGINT)
+            report = check_report(run.wait(), status=1,
+                                  errors="echoprobe: Interrupted: tcp://%s:%d\n" % where)
+    assert counts(report) == (0, 0, 1), report
+    assert report["messages"] == report["seconds"] == 0, report
 
 
 @scenario

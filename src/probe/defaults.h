@@ -14,6 +14,12 @@
 /* What is sent or received at a time. Measured: less costs calls, more the cache that verifies. */
 #define PIECE_MAX ((size_t) 64 * 1024)
 
+/* In the open loop, messages that are counted as due at a time: some ms of work. */
+#define BATCH_MOST 65536
+
+/* Of the latencies, what is reported: the percentiles that the interface names. */
+#define PERCENTILES { 50, 90, 99, 99.9 }
+
 /* How often a thread looks for connections that have waited too long. */
 #define TICK_MS 50
 

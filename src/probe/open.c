@@ -10,6 +10,7 @@
 #include <sys/timerfd.h>
 
 #include "../clock.h"
+#include "defaults.h"
 #include "modes.h"
 
 #define NS_PER_S UINT64_C(1000000000)
@@ -57,12 +58,15 @@ static void feed(const struct share *share, struct client *client, uint64_t now)
         client_allow(client, waiting, now);
 }
 
-/* All that is due goes out in one batch, a send for each connection. */
+/*
+ * What is due goes out in one batch, a send for each connection. If that is very much the rest has
+ * to wait until others have had their turn: the timer fires again at once.
+ */
 static void send_due(struct share *share, uint64_t now)
 {
     uint64_t first = share->next, last;
 
-    while (next_due(share) <= now) {
+    while (next_due(share) <= now && share->next - first < BATCH_MOST) {
         struct client *client = client_of(share, share->next++);
 
         if (client->phase == CLIENT_OPEN)

@@ -2,7 +2,8 @@
  * pattern: the bytes that are sent, so that each one is known again.
  *
  * They follow from the connection and the position alone: a byte that was changed, left out,
- * added, or given to another connection shows, and nothing that was sent has to be kept.
+ * added, or given to another connection shows, and nothing that was sent has to be kept. (Of more
+ * than PATTERN_PERIOD connections, those so far apart send the same.)
  */
 #ifndef ECHOD_PROBE_PATTERN_H
 #define ECHOD_PROBE_PATTERN_H

@@ -7,6 +7,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "defaults.h"
+
 enum { ROWS_MOST = 24, WIDTH_LEAST = 50, WIDTH_DEFAULT = 80, EIGHTHS = 8 };
 
 /* Of a line, what is not bar: the label, a border, the count, all marks. */
@@ -102,7 +104,7 @@ static void print_bar(uint64_t length, bool has_blocks)
 /* The percentiles that lie between the messages so far, BEFORE and AFTER a row. */
 static void print_marks(uint64_t before, uint64_t after, uint64_t all)
 {
-    static const double percents[] = { 50, 90, 99, 99.9 };
+    static const double percents[] = PERCENTILES;
 
     for (size_t i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
         double rank = (double) all * percents[i] / 100;

@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 
-static const double percents[] = { 50, 90, 99, 99.9 };
+#include "defaults.h"
+
+static const double percents[] = PERCENTILES;
 enum { PERCENTS = sizeof(percents) / sizeof(percents[0]) };
 
 static unsigned long long count(const struct tally *tally, enum tally_counter counter)

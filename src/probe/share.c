@@ -34,8 +34,12 @@ uint64_t share_due(const struct share *share, const struct client *client, uint6
 /* Has it nothing more to send, and nothing to wait for? Then it says so. */
 static void finish_if_done(const struct share *share, struct client *client)
 {
-    if (!client_is_owed(client) && (share->is_stopping || client->allowed == client->target))
+    if (!share->is_stopping && client->allowed < client->target)
+        return;
+    if (!client_is_owed(client))
         client_finish(client);
+    else if (client->given_up == client->allowed) /* what it is owed counts as lost already */
+        client_end(client, NULL);
 }
 
 /* One connection less to wait for; whose was the last of all threads gives the word. */
@@ -115,7 +119,7 @@ void share_stop(struct share *share)
         event_del(share->timer);
     for (size_t i = 0; i < share->count; i++) {
         if (share->clients[i].phase == CLIENT_CONNECTING)
-            client_end(&share->clients[i], NULL);
+            client_end(&share->clients[i], "Interrupted");
         else
             finish_if_done(share, &share->clients[i]);
     }

@@ -14,9 +14,9 @@ void tally_merge(struct tally *tally, const struct tally *other)
 
 double tally_seconds(const struct tally *tally)
 {
-    return tally->ended_at > tally->began_at
-               ? (double) (tally->ended_at - tally->began_at) / 1e9
-               : 0;
+    if (tally->began_at == 0 || tally->ended_at <= tally->began_at)
+        return 0;
+    return (double) (tally->ended_at - tally->began_at) / 1e9;
 }
 
 bool tally_is_clean(const struct tally *tally)
