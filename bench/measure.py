@@ -35,8 +35,11 @@ def raise_limit(wanted):
 
 def start(command, cores, stdin=subprocess.DEVNULL, **streams):
     """Runs COMMAND on these CORES."""
-    return subprocess.Popen([str(word) for word in command], stdin=stdin,
-                            preexec_fn=lambda: os.sched_setaffinity(0, cores), **streams)
+    try:
+        return subprocess.Popen([str(word) for word in command], stdin=stdin,
+                                preexec_fn=lambda: os.sched_setaffinity(0, cores), **streams)
+    except OSError as error:
+        raise Failure("cannot start %s: %s" % (command[0], error.strerror))
 
 
 class Server:

@@ -23,7 +23,7 @@ Plan = namedtuple("Plan", "rounds seconds connections idle few budget")
 
 # seconds: of one run; few: connections to a server that forks for each; budget: seconds, in which
 # another round has to fit.
-FULL = Plan(rounds=7, seconds=0.35, connections=2000, idle=15000, few=200, budget=480)
+FULL = Plan(rounds=9, seconds=0.35, connections=2000, idle=15000, few=200, budget=480)
 QUICK = Plan(rounds=1, seconds=0.3, connections=2000, idle=5000, few=100, budget=80)
 DESCRIPTORS = 65536  # of each process: Go needs three for a connection, two of them for a pipe
 AT_ONCE = 64         # connections under way while many are opened
@@ -71,12 +71,12 @@ def adapted(column, row):
     return column._replace(connections=row.at_once)
 
 
-def attempt(row, column, action):
+def attempt(what, action):
     """What ACTION returns, or None, having said what went wrong."""
     try:
         return action()
     except measure.Failure as failure:
-        say("%s, %s: %s" % (row.name, column.title, failure))
+        say("%s: %s" % (what, failure))
         return None
 
 
@@ -91,16 +91,20 @@ class Bench:
     def start(self, servers):
         """Starts the servers of all rows and adds them, by name; None for one that fails."""
         for row in self.rows + [self.baseline]:
-            servers[row.name] = attempt(row, CONNECTIONS,
+            servers[row.name] = attempt(row.name,
                                         lambda: measure.Server(row.command, row.cores))
 
     def measure(self, row, server, column):
+        """One result, or None if there is none."""
         if server is None:
             return None
+        what = "%s, %s" % (row.name, column.title)
         if column is CONNECTIONS:
             count = self.plan.few if row.forks else self.plan.connections
-            return measure.connect_and_close(self.options.connects, server, count, row.at_once)
-        return measure.load(self.options.probe, server, adapted(column, row), self.plan.seconds)
+            return attempt(what, lambda: measure.connect_and_close(
+                self.options.connects, server, count, row.at_once))
+        return attempt(what, lambda: measure.load(
+            self.options.probe, server, adapted(column, row), self.plan.seconds))
 
     def column(self, column, order, servers):
         """Each row in ORDER once, and the baseline every few rows."""
@@ -108,9 +112,8 @@ class Bench:
         raw = None
         for place, row in enumerate(order):
             if place % BASELINE_EVERY == 0:
-                raw = attempt(self.baseline, column, lambda: self.measure(
-                    self.baseline, servers["baseline"], column)) or raw
-            result = attempt(row, column, lambda: self.measure(row, servers[row.name], column))
+                raw = self.measure(self.baseline, servers["baseline"], column) or raw
+            result = self.measure(row, servers[row.name], column)
             if result and raw:
                 result["share"] = result["rate"] / raw["rate"]
                 self.results[row.name].setdefault(column.name, []).append(result)
@@ -129,17 +132,19 @@ class Bench:
                 server.stop()
 
     def idle_of(self, row, count):
-        with measure.Server(row.command, row.cores) as server:
-            return {"count": count, "kib": measure.idle_memory(
-                self.options.connects, server, count, row.at_once)}
+        def action():
+            with measure.Server(row.command, row.cores) as server:
+                return {"count": count, "kib": measure.idle_memory(
+                    self.options.connects, server, count, row.at_once)}
+
+        return attempt("%s, %d idle" % (row.name, count), action)
 
     def idle(self):
         """Memory is taken once, of a fresh server; with fewer connections if it cannot hold all."""
         say("idle connections")
         for row in self.rows:
             count = self.plan.few if row.forks else self.plan.idle
-            result = attempt(row, IDLE, lambda: self.idle_of(row, count)) or attempt(
-                row, IDLE, lambda: self.idle_of(row, count // 3))
+            result = self.idle_of(row, count) or self.idle_of(row, count // 3)
             self.results[row.name][IDLE.name] = [result] if result else []
 
     def run(self):
