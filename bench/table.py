@@ -7,6 +7,11 @@ import time
 
 from columns import CONNECTIONS, IDLE, LATENCY, THROUGHPUT
 
+# Each prints its version first; one that is not installed is left out.
+VERSIONS = [["cc", "--version"], ["go", "version"], ["/usr/bin/rustc", "--version"],
+            ["/usr/bin/python3", "--version"]]
+NUMBERS = {"libevent": ["pkg-config", "--modversion", "libevent"],
+           "libuv": ["pkg-config", "--modversion", "libuv"], "node": ["node", "--version"]}
 PERCENTILES = ["p50", "p99", "p99.9"]
 
 
@@ -124,9 +129,11 @@ def machine(options):
     yield "%s, %d processors, %.0f GiB" % (field_of("/proc/cpuinfo", "model name"),
                                           os.cpu_count(), memory)
     yield "Linux %s; %s" % (platform.release(), " ".join(platform.libc_ver()))
-    yield first_line(options.echod, "--version")
-    load = os.getloadavg()
-    yield "load average at the end %.2f %.2f %.2f" % load
+    yield ", ".join([first_line(options.echod, "--version")] + [
+        name + " " + first_line(*command) for name, command in NUMBERS.items()
+        if first_line(*command)])
+    yield ", ".join(filter(None, (first_line(*command) for command in VERSIONS)))
+    yield "load average at the end %.2f %.2f %.2f" % os.getloadavg()
 
 
 def render(results, plan, options):
