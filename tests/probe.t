@@ -587,6 +587,15 @@ def a_signal_before_it_begins_is_no_success():
 
 
 @scenario
+def it_ends_when_nobody_reads_any_more():
+    """As in a pipe to head: by SIGPIPE, at the next line."""
+    with Echod() as echod, Probe("-i", "10ms", echod.endpoint()) as run:
+        assert "bytes from" in run.process.stdout.readline()
+        run.process.stdout.close()
+        assert run.process.wait(DEADLINE) == -signal.SIGPIPE
+
+
+@scenario
 def a_second_signal_ends_it_at_once():
     """The first one waits for an answer that never comes."""
     got = threading.Event()

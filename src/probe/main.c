@@ -54,7 +54,7 @@ int main(int argc, char **argv)
     setlocale(LC_CTYPE, ""); /* what --plot may draw with; numbers keep their point */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
-    signal(SIGPIPE, SIG_IGN);              /* a reader that is gone is an error of write() */
+    signal(SIGPIPE, SIG_DFL);              /* when nobody reads any more, as in a pipe to head */
     descriptors_fill_standard();
     switch (probe_options_parse(&options, argc, argv)) {
     case CMDLINE_RUN:

@@ -70,6 +70,8 @@ static void on_signal(evutil_socket_t number, short what, void *context)
     (void) what;
     event_del(run->interrupt);
     event_del(run->terminate);
+    signal(SIGINT, SIG_DFL); /* also if a shell had us ignore it, in the background */
+    signal(SIGTERM, SIG_DFL);
     eventfd_write(run->common.stop_fd, 1);
 }
 
