@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/bufferevent_struct.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -28,6 +27,8 @@ void fastpath_release(void)
 }
 
 #else
+
+#include <event2/bufferevent_struct.h> /* nothing of it is needed above */
 
 /* To receive into; NULL: in use, or not made yet. A reactor has a thread to itself. */
 static _Thread_local void *spare;
