@@ -16,6 +16,7 @@
 #include "tcp.h"
 
 enum conn_phase {
+    PHASE_HANDSHAKE, /* what comes before the bytes that are the service's */
     PHASE_OPEN,      /* the service has it; bytes go both ways */
     PHASE_FINISHING, /* nothing more is asked of the service; FIN follows the pending output */
     PHASE_LINGERING, /* our FIN is sent; what still comes is thrown away */
@@ -25,14 +26,15 @@ struct conn {
     TAILQ_ENTRY(conn) link; /* in its set: active, or lingering */
     struct conn_set *set;
     const struct conn_origin *origin;
-    struct bufferevent *bev;
-    void *state; /* the service's */
+    struct bufferevent *bev; /* NULL: not yet, the transport has to begin first */
+    void *state;             /* the service's */
     enum conn_phase phase;
     enum close_reason reason; /* why it ends, once it does */
     bool peer_done;           /* the peer's FIN was read */
     uint64_t number;
     uint64_t received, sent; /* bytes: read from and given to the kernel */
     int64_t opened_at, received_at, last_active;
+    int fd;
     int unacknowledged; /* bytes, when a byte last moved that we know of */
     struct address peer;
 };
@@ -40,17 +42,28 @@ struct conn {
 /* Where it stands in its set, by its phase. */
 static struct conn_queue *queue_of(const struct conn *conn)
 {
-    return conn->phase == PHASE_LINGERING ? &conn->set->lingering : &conn->set->active;
+    switch (conn->phase) {
+    case PHASE_HANDSHAKE:
+        return &conn->set->shaking;
+    case PHASE_LINGERING:
+        return &conn->set->lingering;
+    case PHASE_OPEN:
+    case PHASE_FINISHING:
+        break;
+    }
+    return &conn->set->active;
 }
 
 /* The one place where the phase changes. */
 static void set_phase(struct conn *conn, enum conn_phase phase)
 {
-    if (phase == PHASE_LINGERING) {
-        TAILQ_REMOVE(&conn->set->active, conn, link);
-        TAILQ_INSERT_TAIL(&conn->set->lingering, conn, link);
-    }
+    struct conn_queue *before = queue_of(conn);
+
     conn->phase = phase;
+    if (queue_of(conn) == before)
+        return;
+    TAILQ_REMOVE(before, conn, link);
+    TAILQ_INSERT_TAIL(queue_of(conn), conn, link);
 }
 
 /* A byte has moved: to the end of the queue, unless it is among the last there already. */
@@ -79,12 +92,7 @@ static struct evbuffer *output_of(const struct conn *conn)
 
 static bool is_pending(const struct conn *conn)
 {
-    return evbuffer_get_length(output_of(conn)) > 0;
-}
-
-static int fd_of(const struct conn *conn)
-{
-    return bufferevent_getfd(conn->bev);
+    return conn->bev != NULL && evbuffer_get_length(output_of(conn)) > 0;
 }
 
 /* The output changed; what left it was given to the kernel. */
@@ -96,7 +104,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     (void) output;
     if (info->n_deleted > 0)
         count_sent(conn, info->n_deleted);
-    conn->unacknowledged = tcp_unacknowledged(fd_of(conn));
+    conn->unacknowledged = tcp_unacknowledged(conn->fd);
 }
 
 /* Is anything on its way, in either direction, that we know of? Our own FIN does not count. */
@@ -104,15 +112,15 @@ static bool is_moving(const struct conn *conn)
 {
     int fin = conn->phase == PHASE_LINGERING ? 1 : 0;
 
-    return is_pending(conn) || tcp_unread(fd_of(conn)) > 0 ||
-           tcp_unacknowledged(fd_of(conn)) > fin;
+    return is_pending(conn) || tcp_unread(conn->fd) > 0 ||
+           tcp_unacknowledged(conn->fd) > fin;
 }
 
 /* Begins a line with who is at the other end, and where. */
 static void begin_line(struct log_line *line, const struct conn *conn, int priority,
                        const char *event)
 {
-    char peer[ENDPOINT_TEXT_MAX];
+    char peer[ADDRESS_TEXT_MAX];
 
     address_format(&conn->peer, peer);
     log_begin(line, priority, event);
@@ -179,7 +187,7 @@ void conn_send(struct conn *conn, struct evbuffer *data)
 /* Both sides are done, and the peer has all: closing loses nothing. */
 static bool is_complete(const struct conn *conn)
 {
-    return conn->peer_done && tcp_unacknowledged(fd_of(conn)) == 0;
+    return conn->peer_done && tcp_unacknowledged(conn->fd) == 0;
 }
 
 /*
@@ -189,7 +197,7 @@ static bool is_complete(const struct conn *conn)
 static void send_fin(struct conn *conn)
 {
     if (!is_complete(conn))
-        shutdown(fd_of(conn), SHUT_WR);
+        shutdown(conn->fd, SHUT_WR);
     if (is_complete(conn)) {
         conn_close(conn, conn->reason);
         return;
@@ -203,6 +211,10 @@ void conn_finish(struct conn *conn, enum close_reason reason)
 {
     const struct service *service = conn->origin->service;
 
+    if (conn->phase == PHASE_HANDSHAKE) { /* nothing is owed */
+        conn_close(conn, reason);
+        return;
+    }
     if (conn->phase != PHASE_OPEN)
         return;
     conn->reason = reason;
@@ -275,6 +287,37 @@ static void on_event(struct bufferevent *bev, short what, void *argument)
         conn_close(argument, reason_of(errno));
 }
 
+/* A bufferevent over the socket, for bytes that go as they are. NULL: no memory. */
+static struct bufferevent *new_plain(struct conn *conn)
+{
+    struct bufferevent *bev = bufferevent_socket_new(conn->set->base, conn->fd, 0);
+
+    if (bev != NULL)
+        fastpath_attach(bev);
+    return bev;
+}
+
+/* The transport begins. False: no memory. */
+static bool start(struct conn *conn)
+{
+    conn->bev = new_plain(conn);
+    if (conn->bev == NULL)
+        return false;
+    bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
+    return evbuffer_add_cb(output_of(conn), on_output, conn) != NULL &&
+           bufferevent_enable(conn->bev, EV_READ) == 0;
+}
+
+/* It is the service's from now on. */
+static void open_service(struct conn *conn)
+{
+    conn->received_at = conn->last_active = clock_ms();
+    set_phase(conn, PHASE_OPEN);
+    log_accepted(conn);
+    if (conn->origin->service->opened != NULL)
+        conn->origin->service->opened(conn);
+}
+
 bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
               const struct address *peer)
 {
@@ -282,39 +325,27 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
 
     if (conn == NULL)
         return false;
-    conn->bev = bufferevent_socket_new(set->base, fd, 0);
-    if (conn->bev == NULL)
-        goto fail;
-    fastpath_attach(conn->bev);
-    bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
-    if (evbuffer_add_cb(output_of(conn), on_output, conn) == NULL ||
-        bufferevent_enable(conn->bev, EV_READ) != 0)
-        goto fail;
-    conn->set = set;
-    conn->origin = origin;
-    conn->peer = *peer;
-    conn->opened_at = conn->received_at = conn->last_active = clock_ms();
+    *conn = (struct conn){ .set = set, .origin = origin, .fd = fd, .peer = *peer,
+                           .opened_at = clock_ms(), .last_active = clock_ms() };
+    if (!start(conn)) {
+        if (conn->bev != NULL)
+            bufferevent_free(conn->bev);
+        free(conn);
+        return false;
+    }
     conn->number = atomic_fetch_add(&set->stats->connections, 1) + 1;
-    TAILQ_INSERT_TAIL(&set->active, conn, link);
     stats_add(&origin->stats->counter[STATS_accepted], 1);
-    log_accepted(conn);
-    if (origin->service->opened != NULL)
-        origin->service->opened(conn);
+    TAILQ_INSERT_TAIL(&set->shaking, conn, link);
+    open_service(conn);
     return true;
-fail:
-    if (conn->bev != NULL)
-        bufferevent_free(conn->bev);
-    free(conn);
-    return false;
 }
 
 void conn_close(struct conn *conn, enum close_reason reason)
 {
     struct conn_set *set = conn->set;
     const struct service *service = conn->origin->service;
-    int fd = fd_of(conn);
 
-    if (service->closed != NULL)
+    if (conn->phase != PHASE_HANDSHAKE && service->closed != NULL)
         service->closed(conn);
     log_closed(conn, reason);
     stats_add(&conn->origin->stats->closed[reason], 1);
@@ -323,9 +354,9 @@ void conn_close(struct conn *conn, enum close_reason reason)
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
     /* No FIN after a part: the peer would take that for all. */
     if (is_pending(conn) || reason == CLOSE_ERROR)
-        tcp_reset_on_close(fd);
+        tcp_reset_on_close(conn->fd);
     bufferevent_free(conn->bev);
-    close(fd);
+    close(conn->fd);
     free(conn);
     set->closed(set->context);
 }
@@ -340,6 +371,11 @@ void *conn_state(const struct conn *conn)
     return conn->state;
 }
 
+int64_t conn_opened_at(const struct conn *conn)
+{
+    return conn->opened_at;
+}
+
 int64_t conn_last_active(const struct conn *conn)
 {
     return conn->last_active;
@@ -350,7 +386,7 @@ bool conn_is_quiet(const struct conn *conn, int64_t now)
     int64_t silence = now - conn->last_active;
 
     return silence >= QUIET_MS && !is_moving(conn) &&
-           silence >= (int64_t) tcp_round_trip_us(fd_of(conn)) * QUIET_ROUND_TRIPS / 1000;
+           silence >= (int64_t) tcp_round_trip_us(conn->fd) * QUIET_ROUND_TRIPS / 1000;
 }
 
 /* To its place in the order of last activity, which is sought from the end. */
@@ -370,13 +406,13 @@ static void reorder(struct conn *conn)
 
 bool conn_has_moved(struct conn *conn)
 {
-    int bytes = tcp_unacknowledged(fd_of(conn));
+    int bytes = tcp_unacknowledged(conn->fd);
     int64_t when;
 
     if (bytes == conn->unacknowledged)
         return false;
     conn->unacknowledged = bytes;
-    when = clock_ms() - tcp_since_sent_ms(fd_of(conn));
+    when = clock_ms() - tcp_since_sent_ms(conn->fd);
     if (when <= conn->last_active)
         return false;
     conn->last_active = when;
@@ -398,7 +434,7 @@ void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
             conn_close(conn, conn->reason);
     } else if (is_complete(conn)) {
         conn_close(conn, conn->reason);
-    } else if (tcp_is_closed(fd_of(conn), &error)) {
+    } else if (tcp_is_closed(conn->fd, &error)) {
         conn_close(conn, error == 0 ? CLOSE_RESET : reason_of(error));
     } else if (!conn_has_moved(conn) && idle_timeout > 0 &&
                now - conn->last_active >= idle_timeout) {

@@ -24,6 +24,7 @@ struct service;
 /* Where connections come from: one address that is served; outlives them all. */
 struct conn_origin {
     const struct service *service;
+    enum endpoint_transport transport;
     const char *name;          /* the endpoint, as in the log */
     struct stats_block *stats; /* its counters in this worker */
 };
@@ -34,10 +35,13 @@ TAILQ_HEAD(conn_queue, conn);
 struct conn_set {
     struct event_base *base;
     struct stats *stats;
+    struct conn_queue shaking;   /* a PROXY header or a TLS handshake is awaited; oldest first */
     struct conn_queue active;    /* handed to a service; least recently active first */
     struct conn_queue lingering; /* our FIN is sent */
     /* A connection has gone, and its descriptor with it. */
     void (*closed)(void *context);
+    /* A connection joined `shaking`: it has a deadline. */
+    void (*shakes)(void *context);
     /* A connection began to linger: conn_linger wants to be called now and then. */
     void (*lingers)(void *context);
     void *context;
@@ -68,6 +72,9 @@ void conn_set_state(struct conn *conn, void *state);
 void *conn_state(const struct conn *conn);
 
 /* For the reactor. NOW is clock_ms(). */
+
+/* When it was accepted: the handshake timeout counts from there. */
+int64_t conn_opened_at(const struct conn *conn);
 
 /* When a byte last moved, either way. */
 int64_t conn_last_active(const struct conn *conn);

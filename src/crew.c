@@ -51,7 +51,7 @@ static void log_member(const struct member *member, int priority, const char *ev
     log_end(&line);
 }
 
-/* Has MEMBER accept at OWNER's sockets. */
+/* Has MEMBER accept at OWNER's sockets: its own ones, and if it is OWNER, those that all share. */
 static void assign(struct member *member, const struct member *owner)
 {
     const struct sockets *sockets = member->crew->setup->sockets;
@@ -59,8 +59,9 @@ static void assign(struct member *member, const struct member *owner)
     for (size_t i = 0; i < sockets->count; i++) {
         struct worker_listen listen = { .address = (uint32_t) i, .owner = owner->number };
 
-        channel_send(member->channel, FRAME_LISTEN, &listen, sizeof(listen),
-                     sockets_fd(sockets, i, owner->number));
+        if (member == owner || sockets_is_own(sockets, i))
+            channel_send(member->channel, FRAME_LISTEN, &listen, sizeof(listen),
+                         sockets_fd(sockets, i, owner->number));
     }
 }
 

@@ -7,6 +7,9 @@
 /* At shutdown: long enough for a busy client's last replies, short enough for a service manager. */
 #define DEFAULT_DRAIN_TIMEOUT_MS 10000
 
+/* A handshake takes a few round trips; whoever drips it byte by byte is not a client (interface). */
+#define DEFAULT_HANDSHAKE_TIMEOUT_MS 10000
+
 /* Keepalive: a vanished peer is noticed after two minutes, also behind a NAT of common make. */
 #define KEEPALIVE_IDLE_S 60
 #define KEEPALIVE_INTERVAL_S 15

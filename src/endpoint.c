@@ -9,26 +9,43 @@
 
 static const char *const service_names[ENDPOINT_SERVICES] = { [ENDPOINT_ECHO] = "echo" };
 
+static const char *const transport_names[ENDPOINT_TRANSPORTS] = {
+    [ENDPOINT_TCP] = "tcp",
+    [ENDPOINT_TLS] = "tls",
+    [ENDPOINT_UDP] = "udp",
+    [ENDPOINT_UNIX] = "unix",
+};
+
+/* The index of the first LENGTH bytes of TEXT in NAMES; COUNT: they are not there. */
+static int find_name(const char *const *names, int count, const char *text, size_t length)
+{
+    int found = 0;
+
+    while (found < count && (strlen(names[found]) != length ||
+                             memcmp(names[found], text, length) != 0))
+        found++;
+    return found;
+}
+
 /* `SERVICE+TRANSPORT`, LENGTH bytes of SCHEME. */
 static const char *parse_scheme(const char *scheme, size_t length, struct endpoint *endpoint)
 {
     const char *plus = memchr(scheme, '+', length);
     size_t service_length = plus != NULL ? (size_t) (plus - scheme) : 0;
-    int service = ENDPOINT_ECHO;
+    int service = ENDPOINT_ECHO, transport;
 
     if (plus != NULL) {
-        for (service = 0; service < ENDPOINT_SERVICES; service++)
-            if (strlen(service_names[service]) == service_length &&
-                memcmp(service_names[service], scheme, service_length) == 0)
-                break;
+        service = find_name(service_names, ENDPOINT_SERVICES, scheme, service_length);
         if (service == ENDPOINT_SERVICES)
             return "unknown service";
         scheme = plus + 1;
         length -= service_length + 1;
     }
-    endpoint->service = (enum endpoint_service) service;
-    if (length != 3 || memcmp(scheme, "tcp", 3) != 0)
+    transport = find_name(transport_names, ENDPOINT_TRANSPORTS, scheme, length);
+    if (transport == ENDPOINT_TRANSPORTS)
         return "unknown transport";
+    endpoint->service = (enum endpoint_service) service;
+    endpoint->transport = (enum endpoint_transport) transport;
     return NULL;
 }
 
@@ -94,40 +111,126 @@ static const char *parse_address(char *address, struct endpoint *endpoint)
     return parse_port(colon + 1, &endpoint->port);
 }
 
-/* `KEY=VALUE[&...]`. No transport of today has a key. */
-static const char *parse_parameters(const char *parameters)
+/* `/PATH` or `@NAME`. */
+static const char *parse_path(const char *path, size_t length, struct endpoint *endpoint)
 {
-    size_t key = strcspn(parameters, "=&");
+    if ((path[0] != '/' && path[0] != '@') || length < 2)
+        return "neither an absolute path nor @name";
+    if (length > ENDPOINT_PATH_MAX)
+        return "path too long for a socket";
+    memcpy(endpoint->host, path, length);
+    endpoint->host[length] = '\0';
+    return NULL;
+}
 
-    return key == 0 || parameters[key] != '=' ? "malformed endpoint key" : "unknown endpoint key";
+/* An octal number of permission bits. */
+static const char *parse_mode(const char *value, size_t length, struct endpoint *endpoint)
+{
+    size_t digits = strspn(value, "01234567");
+    unsigned long mode = strtoul(value, NULL, 8);
+
+    if (endpoint->host[0] == '@')
+        return "an abstract name has no mode";
+    if (digits != length || length == 0 || length > 5 || mode > 0777)
+        return "malformed mode";
+    endpoint->mode = (int) mode;
+    return NULL;
+}
+
+static const char *parse_proxy(const char *value, size_t length, struct endpoint *endpoint)
+{
+    endpoint->proxy = value;
+    endpoint->proxy_length = length;
+    return length == 0 ? "malformed endpoint key" : NULL;
+}
+
+struct parameter {
+    const char *key;
+    unsigned transports; /* that have it: a bit each, 1 << enum endpoint_transport */
+    const char *(*parse)(const char *value, size_t length, struct endpoint *endpoint);
+};
+
+static const struct parameter parameters[] = {
+    { "proxy", 1u << ENDPOINT_TCP | 1u << ENDPOINT_TLS, parse_proxy },
+    { "mode", 1u << ENDPOINT_UNIX, parse_mode },
+};
+
+enum { PARAMETERS = sizeof(parameters) / sizeof(parameters[0]) };
+
+/* `KEY=VALUE`; SEEN has a bit for each that came before. */
+static const char *parse_parameter(const char *text, size_t length, struct endpoint *endpoint,
+                                   unsigned *seen)
+{
+    const char *value = memchr(text, '=', length);
+    size_t key = value != NULL ? (size_t) (value - text) : 0, i = 0;
+
+    if (key == 0)
+        return "malformed endpoint key";
+    while (i < PARAMETERS && (strlen(parameters[i].key) != key ||
+                              memcmp(parameters[i].key, text, key) != 0))
+        i++;
+    if (i == PARAMETERS || !(parameters[i].transports & 1u << endpoint->transport))
+        return i == PARAMETERS ? "unknown endpoint key" : "this transport has no such key";
+    if (*seen & 1u << i)
+        return "endpoint key given twice";
+    *seen |= 1u << i;
+    return parameters[i].parse(value + 1, length - key - 1, endpoint);
+}
+
+/* `KEY=VALUE[&...]` */
+static const char *parse_parameters(const char *text, struct endpoint *endpoint)
+{
+    const char *wrong = NULL;
+    unsigned seen = 0;
+
+    for (bool more = true; wrong == NULL && more;) {
+        size_t length = strcspn(text, "&");
+
+        wrong = parse_parameter(text, length, endpoint, &seen);
+        more = text[length] == '&';
+        text += length + 1;
+    }
+    return wrong;
+}
+
+/* The ADDRESS of an IP transport, or a short form of all, if IS_SHORT. */
+static const char *parse_host(const char *text, size_t length, bool is_short,
+                              struct endpoint *endpoint)
+{
+    char address[ENDPOINT_HOST_MAX + sizeof("[]:65535")];
+    const char *before = "";
+
+    if (length >= sizeof(address))
+        return "malformed address";
+    if (is_short && length > 0 && strspn(text, "0123456789") == length)
+        before = "localhost:";
+    else if (is_short && text[0] == ':')
+        before = "*";
+    snprintf(address, sizeof(address), "%s%.*s", before, (int) length, text);
+    return parse_address(address, endpoint);
 }
 
 const char *endpoint_parse(const char *text, struct endpoint *endpoint)
 {
     const char *separator = strstr(text, "://");
     const char *wrong = NULL;
-    char address[ENDPOINT_HOST_MAX + sizeof("[]:65535")];
     size_t length;
 
-    *endpoint = (struct endpoint){ .service = ENDPOINT_ECHO, .text = text };
+    *endpoint = (struct endpoint){ .service = ENDPOINT_ECHO, .mode = -1, .text = text };
     if (separator != NULL) {
         wrong = parse_scheme(text, (size_t) (separator - text), endpoint);
         text = separator + 3;
     }
-    length = strcspn(text, "?");
-    if (wrong == NULL && text[length] == '?')
-        wrong = parse_parameters(text + length + 1);
     if (wrong != NULL)
         return wrong;
-    if (length >= sizeof(address))
-        return "malformed address";
-    if (separator == NULL && length > 0 && strspn(text, "0123456789") == length)
-        snprintf(address, sizeof(address), "localhost:%.*s", (int) length, text);
-    else if (separator == NULL && text[0] == ':')
-        snprintf(address, sizeof(address), "*%.*s", (int) length, text);
+    length = strcspn(text, "?");
+    if (endpoint->transport == ENDPOINT_UNIX)
+        wrong = parse_path(text, length, endpoint);
     else
-        snprintf(address, sizeof(address), "%.*s", (int) length, text);
-    return parse_address(address, endpoint);
+        wrong = parse_host(text, length, separator == NULL, endpoint);
+    if (wrong == NULL && text[length] == '?')
+        wrong = parse_parameters(text + length + 1, endpoint);
+    return wrong;
 }
 
 static bool is_listed(const struct address *list, size_t count, const struct address *address)
@@ -192,60 +295,17 @@ const char *endpoint_resolve(const struct endpoint *endpoint, struct address **a
     return NULL;
 }
 
-struct address address_from(const struct sockaddr *from, socklen_t length)
+void endpoint_format(const struct endpoint *endpoint, const struct address *address, char *out)
 {
-    struct address address = { 0 };
+    char where[ADDRESS_TEXT_MAX];
+    bool is_plain = endpoint->service == ENDPOINT_ECHO;
+    const char *at = endpoint->host;
 
-    if ((from->sa_family == AF_INET && length >= sizeof(address.ip4)) ||
-        (from->sa_family == AF_INET6 && length >= sizeof(address.ip6))) {
-        address.length =
-            from->sa_family == AF_INET ? sizeof(address.ip4) : sizeof(address.ip6);
-        memcpy(&address.any, from, address.length);
+    if (endpoint->transport != ENDPOINT_UNIX) {
+        address_format(address, where);
+        at = where;
     }
-    return address;
-}
-
-void address_format(const struct address *address, char *out)
-{
-    char host[INET6_ADDRSTRLEN + 1 + 16]; /* the 16: a zone, which is an interface's name */
-
-    if (getnameinfo(&address->any, address->length, host, sizeof(host), NULL, 0,
-                    NI_NUMERICHOST) != 0)
-        snprintf(host, sizeof(host), "?");
-    snprintf(out, ENDPOINT_TEXT_MAX, address->any.sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u",
-             host, address_port(address));
-}
-
-void endpoint_format(enum endpoint_service service, const struct address *address, char *out)
-{
-    char where[ENDPOINT_TEXT_MAX];
-    bool plain = service == ENDPOINT_ECHO;
-
-    address_format(address, where);
-    snprintf(out, ENDPOINT_TEXT_MAX, "%s%stcp://%.100s", plain ? "" : service_names[service],
-             plain ? "" : "+", where);
-}
-
-bool address_equal(const struct address *a, const struct address *b)
-{
-    if (a->any.sa_family != b->any.sa_family || address_port(a) != address_port(b))
-        return false;
-    if (a->any.sa_family == AF_INET)
-        return a->ip4.sin_addr.s_addr == b->ip4.sin_addr.s_addr;
-    return memcmp(&a->ip6.sin6_addr, &b->ip6.sin6_addr, sizeof(a->ip6.sin6_addr)) == 0 &&
-           a->ip6.sin6_scope_id == b->ip6.sin6_scope_id;
-}
-
-uint16_t address_port(const struct address *address)
-{
-    return ntohs(address->any.sa_family == AF_INET6 ? address->ip6.sin6_port
-                                                    : address->ip4.sin_port);
-}
-
-void address_set_port(struct address *address, uint16_t port)
-{
-    if (address->any.sa_family == AF_INET6)
-        address->ip6.sin6_port = htons(port);
-    else
-        address->ip4.sin_port = htons(port);
+    snprintf(out, ENDPOINT_TEXT_MAX, "%s%s%s://%.*s",
+             is_plain ? "" : service_names[endpoint->service], is_plain ? "" : "+",
+             transport_names[endpoint->transport], ENDPOINT_PATH_MAX, at);
 }

@@ -11,6 +11,7 @@
 #include "defaults.h"
 #include "reactor.h"
 #include "tcp.h"
+#include "unixsocket.h"
 
 /* One listening socket. */
 struct listener {
@@ -104,7 +105,7 @@ static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
                         struct sockaddr *from, int length, void *context)
 {
     struct listener *listener = context;
-    struct address peer = address_from(from, (socklen_t) length);
+    struct address peer = address_of_peer(fd, from, (socklen_t) length);
 
     (void) acceptor;
     serve(listener->all, fd, &peer, listener->origin);
@@ -148,11 +149,11 @@ static enum outcome accept_one(struct listener *listener)
                      &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     } while (fd < 0 && errno != EAGAIN && is_of_connection(errno));
     if (fd >= 0) {
-        struct address peer = address_from((struct sockaddr *) &from, length);
+        struct address peer = address_of_peer(fd, (struct sockaddr *) &from, length);
 
         return serve(listener->all, fd, &peer, listener->origin) ? SERVED : PARKED;
     }
-    if (errno == EAGAIN)
+    if (errno == EAGAIN || errno == EINVAL) /* or we have let no more in: we drain */
         return NOBODY;
     set_paused(listener->all, PAUSE_DESCRIPTORS);
     return FAILED;
@@ -330,8 +331,13 @@ static void stop_queueing(struct listeners *listeners)
 
     set_accepting(listeners, false);
     TAILQ_FOREACH(one, &listeners->queue, link) {
-        tcp_stop_queueing(evconnlistener_get_fd(one->acceptor));
-        if (!tcp_is_loopback(evconnlistener_get_fd(one->acceptor)))
+        int fd = evconnlistener_get_fd(one->acceptor);
+
+        if (one->origin->transport == ENDPOINT_UNIX)
+            unixsocket_stop_queueing(fd);
+        else
+            tcp_stop_queueing(fd);
+        if (!tcp_is_loopback(fd))
             handshake = HANDSHAKE_MS;
     }
     listeners->drain_until = clock_ms() + handshake;

@@ -1,6 +1,7 @@
 # Everything but main is a library that the daemon and the unit tests link.
 noinst_LIBRARIES += src/libechod.a
 src_libechod_a_SOURCES = \
+	src/address.c src/address.h \
 	src/channel.c src/channel.h \
 	src/clock.h \
 	src/cmdline.c src/cmdline.h \
@@ -23,6 +24,7 @@ src_libechod_a_SOURCES = \
 	src/stats.c src/stats.h \
 	src/supervisor.c src/supervisor.h \
 	src/tcp.c src/tcp.h \
+	src/unixsocket.c src/unixsocket.h \
 	src/worker.c src/worker.h
 
 sbin_PROGRAMS += src/echod

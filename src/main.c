@@ -14,15 +14,6 @@ static const struct service *const services[ENDPOINT_SERVICES] = {
     [ENDPOINT_ECHO] = &echo_service,
 };
 
-/* One listening socket per worker; one for all where slots go to who came first. */
-static bool open_sockets(struct sockets *sockets, const struct options *options,
-                         struct sockets_error *error)
-{
-    size_t each = options->max_connections > 0 ? 1 : (size_t) options->workers;
-
-    return sockets_open(sockets, options->endpoints, options->endpoint_count, each, error);
-}
-
 static int serve(const struct options *options)
 {
     struct sockets_error error;
@@ -38,7 +29,8 @@ static int serve(const struct options *options)
         log_startup_error(wrong, options->pid_file);
         return 1;
     }
-    if (open_sockets(&sockets, options, &error)) {
+    if (sockets_open(&sockets, options->endpoints, options->endpoint_count,
+                     (size_t) options->workers, options->max_connections > 0, &error)) {
         status = supervisor_run(options, &sockets, services, &pidfile);
         sockets_free(&sockets);
     } else {

@@ -31,6 +31,8 @@ static const struct cmdline_option table[] = {
       RANGE(0, CONNECTIONS_MOST), .help = "serve N at a time; 0: no limit (default)" },
     { "idle-timeout", 'i', "TIME", cmdline_time, TARGET(idle_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "close what is idle for so long; 0: never (default)" },
+    { "handshake-timeout", 0, "TIME", cmdline_time, TARGET(handshake_timeout),
+      RANGE(1, CMDLINE_TIME_MOST), .help = "for a TLS handshake or PROXY header (default 10s)" },
     { "drain-timeout", 0, "TIME", cmdline_time, TARGET(drain_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "what connections get at shutdown (default 10s)" },
     { "pid-file", 0, "FILE", cmdline_text, TARGET(pid_file),
@@ -100,6 +102,14 @@ static void list_backends(const struct cmdline *unused)
         puts(*method);
 }
 
+/* What an endpoint may ask for, but not of this build. */
+static const char *unsupported(const struct endpoint *endpoint)
+{
+    if (endpoint->transport == ENDPOINT_TLS || endpoint->transport == ENDPOINT_UDP)
+        return "unknown transport";
+    return endpoint->proxy != NULL ? "unknown endpoint key" : NULL;
+}
+
 static enum cmdline_result parse_endpoints(struct options *options, char **texts, size_t count)
 {
     static char *fallback[] = { DEFAULT_ENDPOINT };
@@ -115,6 +125,8 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
         size_t i = options->endpoint_count;
         const char *wrong = endpoint_parse(texts[i], &options->endpoints[i]);
 
+        if (wrong == NULL)
+            wrong = unsupported(&options->endpoints[i]);
         if (wrong != NULL)
             return cmdline_wrong(wrong, texts[i]);
     }
@@ -129,6 +141,7 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     *options = (struct options){
         .workers = 1,
         .model = SPAWN_PROCESS,
+        .handshake_timeout = DEFAULT_HANDSHAKE_TIMEOUT_MS,
         .drain_timeout = DEFAULT_DRAIN_TIMEOUT_MS,
     };
     result = cmdline_parse(&cmdline, options, argc, argv, &rest);

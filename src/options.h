@@ -17,6 +17,7 @@ struct options {
     const char *backend;      /* NULL: the best */
     uint64_t max_connections; /* 0: no limit */
     uint64_t idle_timeout;    /* 0: never */
+    uint64_t handshake_timeout;
     uint64_t drain_timeout;
     const char *pid_file; /* NULL: none */
     uint64_t verbose;

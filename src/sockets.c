@@ -27,30 +27,47 @@ static int close_failed(int fd)
     return -1;
 }
 
-/* A socket bound to ADDRESS; -1 with errno set. */
-static int bind_socket(const struct address *address, bool reuse_port)
+/* Before a datagram can arrive: where it was sent to is where its answer comes from. */
+static void set_datagram_options(int fd, int family)
 {
-    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (family == AF_INET6)
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
+    else
+        set_option(fd, IPPROTO_IP, IP_PKTINFO);
+}
+
+static void set_stream_options(int fd)
+{
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    tcp_set_defaults(fd);
+}
+
+/* A socket of TYPE bound to ADDRESS; -1 with errno set. */
+static int bind_socket(const struct address *address, int type, bool reuse_port)
+{
+    int fd = socket(address->any.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -1;
-    set_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (type == SOCK_DGRAM)
+        set_datagram_options(fd, address->any.sa_family);
+    else
+        set_stream_options(fd);
     if (reuse_port)
         set_option(fd, SOL_SOCKET, SO_REUSEPORT);
     if (address->any.sa_family == AF_INET6)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-    tcp_set_defaults(fd);
     if (bind(fd, &address->any, address->length) == 0)
         return fd;
     return close_failed(fd);
 }
 
-/* The same, and it listens. */
-static int listen_socket(const struct address *address, bool reuse_port)
+/* The same, and it listens if it is a stream. */
+static int listen_socket(const struct address *address, int type, bool reuse_port)
 {
-    int fd = bind_socket(address, reuse_port);
+    int fd = bind_socket(address, type, reuse_port);
 
-    if (fd < 0 || listen(fd, SOMAXCONN) == 0)
+    if (fd < 0 || type == SOCK_DGRAM || listen(fd, SOMAXCONN) == 0)
         return fd;
     return close_failed(fd);
 }
@@ -70,12 +87,12 @@ static void close_fds(int *fds, size_t count)
  * also with one that shares its ports, or is started at the same moment. It shares with the
  * others, that only we can open, from then on.
  */
-static bool open_shared(struct address *address, int *fds, size_t count)
+static bool open_shared(struct address *address, int type, int *fds, size_t count)
 {
     size_t opened = 1;
     int error;
 
-    fds[0] = listen_socket(address, false);
+    fds[0] = listen_socket(address, type, false);
     if (fds[0] < 0)
         return false;
     if (getsockname(fds[0], &address->any, &address->length) != 0)
@@ -83,7 +100,7 @@ static bool open_shared(struct address *address, int *fds, size_t count)
     if (count > 1)
         set_option(fds[0], SOL_SOCKET, SO_REUSEPORT);
     for (; opened < count; opened++) {
-        fds[opened] = listen_socket(address, true);
+        fds[opened] = listen_socket(address, type, true);
         if (fds[opened] < 0)
             goto fail;
     }
@@ -107,7 +124,7 @@ static bool lacks_family(int family)
         loopback.ip6.sin6_addr = in6addr_loopback;
     else
         loopback.ip4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    fd = bind_socket(&loopback, false);
+    fd = bind_socket(&loopback, SOCK_STREAM, false);
     if (fd >= 0)
         close(fd);
     return fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
@@ -122,37 +139,92 @@ static bool fail(struct sockets_error *error, int status, const char *what, cons
 }
 
 /* "What is wrong: the address", for errno number NUMBER. */
-static bool fail_at(struct sockets_error *error, int number, enum endpoint_service service,
+static bool fail_at(struct sockets_error *error, int number, const struct endpoint *endpoint,
                     const struct address *address)
 {
     char name[ENDPOINT_TEXT_MAX];
 
-    endpoint_format(service, address, name);
+    endpoint_format(endpoint, address, name);
     return fail(error, 1, strerror(number), name);
 }
 
-/* Listens at ADDRESS; on success it is one more in the list. False with errno set. */
-static bool add_listening(struct sockets *sockets, enum endpoint_service service,
-                          const struct address *address)
+/*
+ * One more in the list, which every worker has a socket of its own for, or else (FD_COUNT is 1)
+ * all share one; not opened yet. NULL: no memory.
+ */
+static struct listening *append(struct sockets *sockets, const struct endpoint *endpoint,
+                                size_t fd_count)
 {
     struct listening *list = realloc(sockets->list, (sockets->count + 1) * sizeof(*list));
     struct listening *one;
 
     if (list == NULL)
-        return false;
+        return NULL;
     sockets->list = list;
     one = &list[sockets->count];
-    *one = (struct listening){ .service = service, .address = *address };
-    one->fds = calloc(sockets->fd_count, sizeof(*one->fds));
+    *one = (struct listening){ .endpoint = endpoint, .file.directory = -1,
+                               .fds = calloc(fd_count, sizeof(*one->fds)), .fd_count = fd_count };
     if (one->fds == NULL)
+        return NULL;
+    memset(one->fds, -1, fd_count * sizeof(*one->fds));
+    sockets->count++;
+    return one;
+}
+
+static void remove_last(struct sockets *sockets)
+{
+    struct listening *last = &sockets->list[--sockets->count];
+
+    close_fds(last->fds, last->fd_count);
+    unixsocket_remove(&last->file);
+    free(last->fds);
+}
+
+static size_t fd_count_of(const struct sockets *sockets, const struct endpoint *endpoint)
+{
+    bool is_datagram = endpoint->transport == ENDPOINT_UDP;
+
+    return sockets->is_order_kept && !is_datagram ? 1 : sockets->workers;
+}
+
+/* Listens at ADDRESS; on success it is one more in the list. False with errno set. */
+static bool add_listening(struct sockets *sockets, const struct endpoint *endpoint,
+                          const struct address *address)
+{
+    int type = endpoint->transport == ENDPOINT_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    struct listening *one = append(sockets, endpoint, fd_count_of(sockets, endpoint));
+
+    if (one == NULL)
         return false;
-    if (!open_shared(&one->address, one->fds, sockets->fd_count)) {
-        free(one->fds);
+    one->address = *address;
+    if (!open_shared(&one->address, type, one->fds, one->fd_count)) {
+        int error = errno;
+
+        remove_last(sockets);
+        errno = error;
         return false;
     }
-    endpoint_format(service, &one->address, one->name);
-    sockets->count++;
+    endpoint_format(endpoint, &one->address, one->name);
     return true;
+}
+
+/* The same at a path or an abstract name. */
+static bool add_unix(struct sockets *sockets, const struct endpoint *endpoint,
+                     struct sockets_error *error)
+{
+    struct listening *one = append(sockets, endpoint, 1);
+    char name[ENDPOINT_TEXT_MAX];
+    const char *wrong;
+
+    endpoint_format(endpoint, NULL, name);
+    if (one == NULL)
+        return fail(error, 1, "out of memory", name);
+    memcpy(one->name, name, sizeof(name));
+    one->fds[0] = unixsocket_listen(endpoint->host, endpoint->mode, &one->file, &wrong);
+    if (one->fds[0] >= 0)
+        return true;
+    remove_last(sockets);
+    return fail(error, 1, wrong, name);
 }
 
 static bool add_skipped(struct sockets *sockets, const struct address *address)
@@ -170,19 +242,15 @@ static bool add_skipped(struct sockets *sockets, const struct address *address)
 /* Takes back what an endpoint has opened, down to the given counts. */
 static void undo(struct sockets *sockets, size_t count, size_t skipped_count)
 {
-    while (sockets->count > count) {
-        struct listening *last = &sockets->list[--sockets->count];
-
-        close_fds(last->fds, sockets->fd_count);
-        free(last->fds);
-    }
+    while (sockets->count > count)
+        remove_last(sockets);
     sockets->skipped_count = skipped_count;
 }
 
 /* An endpoint and what it resolved to. */
 struct target {
-    enum endpoint_service service;
-    struct address *addresses;
+    const struct endpoint *endpoint;
+    struct address *addresses; /* none of a unix socket */
     size_t count;
 };
 
@@ -204,10 +272,10 @@ static enum outcome try_target(struct sockets *sockets, const struct target *tar
 
         if (given)
             address_set_port(&address, address_port(&sockets->list[before].address));
-        if (add_listening(sockets, target->service, &address))
+        if (add_listening(sockets, target->endpoint, &address))
             continue;
         number = errno;
-        fail_at(error, number, target->service, &address);
+        fail_at(error, number, target->endpoint, &address);
         if (number == EADDRINUSE && given)
             return PORT_TAKEN;
         if ((number != EAFNOSUPPORT && number != EADDRNOTAVAIL) ||
@@ -223,6 +291,8 @@ static bool open_target(struct sockets *sockets, const struct target *target,
     size_t before = sockets->count, skipped_before = sockets->skipped_count;
     enum outcome outcome = PORT_TAKEN;
 
+    if (target->endpoint->transport == ENDPOINT_UNIX)
+        return add_unix(sockets, target->endpoint, error);
     for (int tries = SHARED_PORT_TRIES; outcome == PORT_TAKEN && tries > 0; tries--) {
         undo(sockets, before, skipped_before);
         outcome = try_target(sockets, target, error);
@@ -230,9 +300,19 @@ static bool open_target(struct sockets *sockets, const struct target *target,
     return outcome == OPENED;
 }
 
+/* UDP has ports of its own, and unix sockets have none. */
+static bool share_ports(const struct endpoint *a, const struct endpoint *b)
+{
+    return (a->transport == ENDPOINT_UDP) == (b->transport == ENDPOINT_UDP);
+}
+
 /* Have A and B an address in common? Port 0 is a new port each time. */
 static bool is_same(const struct target *a, const struct target *b)
 {
+    if (a->endpoint->transport == ENDPOINT_UNIX && b->endpoint->transport == ENDPOINT_UNIX)
+        return strcmp(a->endpoint->host, b->endpoint->host) == 0;
+    if (!share_ports(a->endpoint, b->endpoint))
+        return false;
     for (size_t i = 0; i < a->count; i++)
         for (size_t k = 0; k < b->count; k++)
             if (address_port(&a->addresses[i]) != 0 &&
@@ -246,26 +326,28 @@ static bool resolve_all(struct target *targets, const struct endpoint *endpoints
                         struct sockets_error *error)
 {
     for (size_t i = 0; i < count; i++) {
-        const char *wrong =
-            endpoint_resolve(&endpoints[i], &targets[i].addresses, &targets[i].count);
+        struct target *target = &targets[i];
+        const char *wrong = NULL;
 
+        target->endpoint = &endpoints[i];
+        if (endpoints[i].transport != ENDPOINT_UNIX)
+            wrong = endpoint_resolve(&endpoints[i], &target->addresses, &target->count);
         if (wrong != NULL)
             return fail(error, 1, wrong, endpoints[i].text);
-        targets[i].service = endpoints[i].service;
         for (size_t k = 0; k < i; k++)
-            if (is_same(&targets[i], &targets[k]))
+            if (is_same(target, &targets[k]))
                 return fail(error, 2, "the same endpoint twice", endpoints[i].text);
     }
     return true;
 }
 
 bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, size_t count,
-                  size_t each, struct sockets_error *error)
+                  size_t workers, bool is_order_kept, struct sockets_error *error)
 {
     struct target *targets = calloc(count, sizeof(*targets));
     bool opened;
 
-    *sockets = (struct sockets){ .fd_count = each };
+    *sockets = (struct sockets){ .workers = workers, .is_order_kept = is_order_kept };
     if (targets == NULL)
         return fail(error, 1, "out of memory", endpoints[0].text);
     opened = resolve_all(targets, endpoints, count, error);
@@ -282,7 +364,7 @@ bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, siz
 void sockets_announce(const struct sockets *sockets)
 {
     struct log_line line;
-    char text[ENDPOINT_TEXT_MAX];
+    char text[ADDRESS_TEXT_MAX];
 
     for (size_t i = 0; i < sockets->count; i++) {
         log_begin(&line, LOG_NOTICE, "listening");
@@ -300,18 +382,28 @@ void sockets_announce(const struct sockets *sockets)
 
 int sockets_fd(const struct sockets *sockets, size_t index, unsigned worker)
 {
-    return sockets->list[index].fds[worker % sockets->fd_count];
+    return sockets->list[index].fds[worker % sockets->list[index].fd_count];
+}
+
+bool sockets_is_own(const struct sockets *sockets, size_t index)
+{
+    return sockets->list[index].fd_count > 1;
 }
 
 bool sockets_are_own(const struct sockets *sockets)
 {
-    return sockets->fd_count > 1;
+    for (size_t i = 0; i < sockets->count; i++)
+        if (sockets_is_own(sockets, i))
+            return true;
+    return false;
 }
 
 void sockets_close(struct sockets *sockets)
 {
-    for (size_t i = 0; i < sockets->count; i++)
-        close_fds(sockets->list[i].fds, sockets->fd_count);
+    for (size_t i = 0; i < sockets->count; i++) {
+        close_fds(sockets->list[i].fds, sockets->list[i].fd_count);
+        unixsocket_remove(&sockets->list[i].file);
+    }
 }
 
 void sockets_free(struct sockets *sockets)

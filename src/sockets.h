@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "endpoint.h"
+#include "unixsocket.h"
 
 /* Why sockets_open failed: "WHAT: TEXT", and the status that the program ends with. */
 struct sockets_error {
@@ -16,29 +17,33 @@ struct sockets_error {
 
 /* One address that we serve. */
 struct listening {
-    enum endpoint_service service;
-    struct address address; /* as bound, with the real port */
-    char name[ENDPOINT_TEXT_MAX]; /* as in the log */
-    int *fds;                     /* fd_count: one per worker, or one that all share; -1: closed */
+    const struct endpoint *endpoint; /* which it is one of */
+    struct address address;          /* as bound, with the real port; of a unix socket empty */
+    char name[ENDPOINT_TEXT_MAX];    /* as in the log */
+    int *fds; /* fd_count: one per worker, or one that all share; -1: closed */
+    size_t fd_count;
+    struct unixsocket file;
 };
 
 /* All of them; the fields but `list` and `count` are sockets' own. */
 struct sockets {
     struct listening *list;
     size_t count;
-    size_t fd_count;
+    size_t workers;
+    bool is_order_kept;
     struct address *skipped; /* of a family that this machine lacks */
     size_t skipped_count;
 };
 
 /*
- * Resolves COUNT ENDPOINTS and listens at every address: non-blocking, close-on-exec, keepalive
- * and TCP_NODELAY set for accepted sockets to inherit; so many sockets each as EACH says: one per
- * worker, which the kernel spreads connections over, or one that all share, where the order of
- * arrival matters. On failure returns false, nothing stays open, and *ERROR is filled.
+ * Resolves COUNT ENDPOINTS, which have to outlive *SOCKETS, and listens at every address:
+ * non-blocking, close-on-exec, keepalive and TCP_NODELAY set for accepted sockets to inherit. Each
+ * of so many WORKERS gets a socket of its own, which the kernel spreads clients over; or all share
+ * one, if IS_ORDER_KEPT: streams are then accepted in the order in which they came. A unix socket
+ * is always shared. On failure returns false, nothing stays open, and *ERROR is filled.
  */
 bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, size_t count,
-                  size_t each, struct sockets_error *error);
+                  size_t workers, bool is_order_kept, struct sockets_error *error);
 
 /* Logs a `listening` line for each address, and a warning for each that was skipped. */
 void sockets_announce(const struct sockets *sockets);
@@ -46,10 +51,14 @@ void sockets_announce(const struct sockets *sockets);
 /* The socket of list[INDEX] at which WORKER accepts; still owned by SOCKETS. -1: closed. */
 int sockets_fd(const struct sockets *sockets, size_t index, unsigned worker);
 
-/* Has every worker a socket of its own? */
+/* Has every worker a socket of its own at list[INDEX]? At any address? */
+bool sockets_is_own(const struct sockets *sockets, size_t index);
 bool sockets_are_own(const struct sockets *sockets);
 
-/* Closes our copies; what workers hold stays open. The list stays, for its names. */
+/*
+ * Closes our copies, and removes the files of unix sockets; what workers hold stays open. The list
+ * stays, for its names.
+ */
 void sockets_close(struct sockets *sockets);
 void sockets_free(struct sockets *sockets);
 

@@ -10,6 +10,8 @@
 
 static const char *const counter_names[] = { STATS_COUNTERS(NAME_COUNTER) };
 static const char *const close_names[] = { STATS_CLOSE_REASONS(NAME_REASON) };
+static const char *const refuse_names[] = { STATS_REFUSE_REASONS(NAME_REASON) };
+static const char *const drop_names[] = { STATS_DROP_REASONS(NAME_REASON) };
 static const char *const pause_names[] = { STATS_PAUSE_REASONS(NAME_REASON) };
 
 static size_t size_of(unsigned workers, unsigned endpoints)
@@ -60,6 +62,10 @@ static void add_block(struct stats_sum *sum, struct stats_block *block)
     sum->active += read_counter(&block->counter[STATS_accepted]) - closed;
     for (int i = 0; i < STATS_COUNTER_COUNT; i++)
         sum->counter[i] += read_counter(&block->counter[i]);
+    for (int i = 0; i < REFUSE_REASONS; i++)
+        sum->refused[i] += read_counter(&block->refused[i]);
+    for (int i = 0; i < DROP_REASONS; i++)
+        sum->dropped[i] += read_counter(&block->dropped[i]);
 }
 
 struct stats_sum stats_sum_all(struct stats *stats)
@@ -87,30 +93,46 @@ const char *close_reason_name(enum close_reason reason)
     return close_names[reason];
 }
 
+const char *refuse_reason_name(enum refuse_reason reason)
+{
+    return refuse_names[reason];
+}
+
 const char *pause_reason_name(enum pause_reason reason)
 {
     return pause_names[reason];
 }
 
+/* PREFIX_NAME=COUNT for each of COUNT reasons. */
+static void log_reasons(struct log_line *line, const char *prefix, const char *const *names,
+                        const uint64_t *counts, int count)
+{
+    char key[48];
+
+    for (int i = 0; i < count; i++) {
+        snprintf(key, sizeof(key), "%s_%s", prefix, names[i]);
+        log_number(line, key, counts[i]);
+    }
+}
+
 void stats_log(struct stats *stats)
 {
     struct stats_sum sum = stats_sum_all(stats);
+    uint64_t paused[PAUSE_REASONS];
     struct log_line line;
-    char key[32];
+
+    for (int i = 0; i < PAUSE_REASONS; i++)
+        paused[i] = read_counter(&stats->paused[i]);
 
     log_begin(&line, LOG_NOTICE, "stats");
     log_duration(&line, "uptime", clock_ms() - stats->started_ms);
     log_number(&line, "active", sum.active);
     for (int i = 0; i < STATS_COUNTER_COUNT; i++)
         log_number(&line, counter_names[i], sum.counter[i]);
-    for (int i = 0; i < CLOSE_REASONS; i++) {
-        snprintf(key, sizeof(key), "closed_%s", close_names[i]);
-        log_number(&line, key, sum.closed[i]);
-    }
-    for (int i = 0; i < PAUSE_REASONS; i++) {
-        snprintf(key, sizeof(key), "paused_%s", pause_names[i]);
-        log_number(&line, key, read_counter(&stats->paused[i]));
-    }
+    log_reasons(&line, "closed", close_names, sum.closed, CLOSE_REASONS);
+    log_reasons(&line, "refused", refuse_names, sum.refused, REFUSE_REASONS);
+    log_reasons(&line, "dropped", drop_names, sum.dropped, DROP_REASONS);
+    log_reasons(&line, "paused", pause_names, paused, PAUSE_REASONS);
     log_number(&line, "worker_restarts", read_counter(&stats->worker_restarts));
     log_number(&line, "log_lines_lost", read_counter(&stats->lost.lines));
     log_end(&line);

@@ -14,40 +14,63 @@
 #include "log.h"
 
 /* Counters per worker and endpoint: (name) */
-#define STATS_COUNTERS(X) X(accepted) X(received_bytes) X(sent_bytes)
+#define STATS_COUNTERS(X)                                                                        \
+    X(accepted) X(received_bytes) X(sent_bytes) X(datagrams_received) X(datagrams_sent)
 
 /* Why a connection was closed: (identifier, its name in log and metrics) */
 #define STATS_CLOSE_REASONS(X)                                                                   \
     X(EOF, "eof")         /* the peer was done, and got all that it was owed */                  \
     X(RESET, "reset")     /* the peer aborted */                                                 \
     X(IDLE, "idle")       /* no byte moved for --idle-timeout */                                 \
+    X(HANDSHAKE, "handshake") /* TLS or PROXY header not there by --handshake-timeout */         \
+    X(TLS, "tls")         /* what came is not TLS, or not as it has to be */                     \
+    X(PROXY, "proxy")     /* a malformed PROXY header */                                         \
     X(TIMEOUT, "timeout") /* the peer is gone: nothing is acknowledged any more */               \
     X(DRAIN, "drain")     /* we shut down; nothing was owed */                                   \
     X(FORCED, "forced")   /* cut at the drain's deadline, bytes owed or still sending */         \
     X(CRASH, "crash")     /* its worker died; counted, not logged */                             \
     X(ERROR, "error")     /* any other failure of the socket */
 
+/* Why a connection was refused: (identifier, name) */
+#define STATS_REFUSE_REASONS(X)                                                                  \
+    X(UNTRUSTED_PROXY, "untrusted-proxy") /* none of those whose PROXY header is believed */
+
+/* Why a datagram was not answered: (identifier, name) */
+#define STATS_DROP_REASONS(X)                                                                    \
+    X(PORT, "port")           /* from a port where answers could start a loop */                 \
+    X(RATE, "rate")           /* its source sends more than --udp-rate */                        \
+    X(MULTICAST, "multicast") /* sent to more than us, or not from one source */                 \
+    X(FULL, "full")           /* the kernel did not take the answer */
+
 /* Why listeners paused: (identifier, name) */
 #define STATS_PAUSE_REASONS(X) X(DESCRIPTORS, "descriptors") X(MAX_CONNECTIONS, "max-connections")
 
 #define STATS_ENUM_COUNTER(name) STATS_##name,
 #define STATS_ENUM_CLOSE(identifier, name) CLOSE_##identifier,
+#define STATS_ENUM_REFUSE(identifier, name) REFUSE_##identifier,
+#define STATS_ENUM_DROP(identifier, name) DROP_##identifier,
 #define STATS_ENUM_PAUSE(identifier, name) PAUSE_##identifier,
 
 enum stats_counter { STATS_COUNTERS(STATS_ENUM_COUNTER) STATS_COUNTER_COUNT };
 enum close_reason { STATS_CLOSE_REASONS(STATS_ENUM_CLOSE) CLOSE_REASONS };
+enum refuse_reason { STATS_REFUSE_REASONS(STATS_ENUM_REFUSE) REFUSE_REASONS };
+enum drop_reason { STATS_DROP_REASONS(STATS_ENUM_DROP) DROP_REASONS };
 enum pause_reason { STATS_PAUSE_REASONS(STATS_ENUM_PAUSE) PAUSE_REASONS };
 
 /* The counters of one worker at one endpoint. */
 struct stats_block {
     _Alignas(64) _Atomic uint64_t counter[STATS_COUNTER_COUNT];
     _Atomic uint64_t closed[CLOSE_REASONS];
+    _Atomic uint64_t refused[REFUSE_REASONS];
+    _Atomic uint64_t dropped[DROP_REASONS];
 };
 
 /* The same, summed. */
 struct stats_sum {
     uint64_t counter[STATS_COUNTER_COUNT];
     uint64_t closed[CLOSE_REASONS];
+    uint64_t refused[REFUSE_REASONS];
+    uint64_t dropped[DROP_REASONS];
     uint64_t active;
 };
 
@@ -82,6 +105,7 @@ struct stats_sum stats_sum_all(struct stats *stats);
 void stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason);
 
 const char *close_reason_name(enum close_reason reason);
+const char *refuse_reason_name(enum refuse_reason reason);
 const char *pause_reason_name(enum pause_reason reason);
 
 /* Logs the `stats` line: every counter. */

@@ -257,6 +257,7 @@ int supervisor_run(const struct options *options, struct sockets *sockets,
             event_base_dispatch(supervisor.base);
         if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {
             pidfile_close(pidfile);
+            sockets_close(sockets);
             _exit(supervisor.status);
         }
     } else {

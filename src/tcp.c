@@ -41,7 +41,7 @@ int tcp_unacknowledged(int fd)
 
 static struct tcp_info info_of(int fd)
 {
-    struct tcp_info info = { .tcpi_state = TCP_CLOSE };
+    struct tcp_info info = { 0 }; /* and it stays so for a unix socket */
     socklen_t length = sizeof(info);
 
     (void) getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
@@ -88,8 +88,9 @@ bool tcp_is_loopback(int fd)
     (void) getsockname(fd, &own.any, &length);
     if (own.any.sa_family == AF_INET6)
         return IN6_IS_ADDR_LOOPBACK(&own.ip6.sin6_addr);
-    return own.any.sa_family == AF_INET &&
-           ntohl(own.ip4.sin_addr.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+    if (own.any.sa_family == AF_INET)
+        return ntohl(own.ip4.sin_addr.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+    return own.any.sa_family == AF_UNIX;
 }
 
 void tcp_stop_queueing(int fd)

@@ -1,4 +1,7 @@
-/* tcp: what the kernel knows of a TCP socket, and how it is told what we want of it. */
+/*
+ * tcp: what the kernel knows of a TCP socket, and how it is told what we want of it. Unix sockets
+ * may be asked too: what they do not know is 0 or false.
+ */
 #ifndef ECHOD_TCP_H
 #define ECHOD_TCP_H
 
@@ -29,7 +32,7 @@ bool tcp_is_closed(int fd, int *error);
 /* close(FD) is to send RST, and to throw away what is unsent. */
 void tcp_reset_on_close(int fd);
 
-/* Is FD bound to a loopback address, so that handshakes with it take no time? */
+/* Is FD bound to a loopback address, or a unix socket, so that handshakes take no time? */
 bool tcp_is_loopback(int fd);
 
 /*

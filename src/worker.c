@@ -23,6 +23,7 @@ struct worker {
     struct conn_set conns;
     struct conn_origin *origins; /* by index in the list of sockets */
     struct listeners *listeners;
+    struct event *shake;  /* looks at the connection whose handshake began first */
     struct event *idle;   /* looks at the connection that was active longest ago */
     struct event *linger; /* looks at those that linger... */
     int64_t linger_tick;  /* ... in so many ms */
@@ -58,6 +59,34 @@ static void on_conn_closed(void *context)
     struct worker *worker = context;
 
     listeners_conn_closed(worker->listeners);
+}
+
+static void on_conn_shakes(void *context)
+{
+    struct worker *worker = context;
+
+    if (!event_pending(worker->shake, EV_TIMEOUT, NULL))
+        reactor_start_timer(worker->shake, (int64_t) worker->setup->options->handshake_timeout);
+}
+
+/* The queue is in order of beginning, and all have the same time. */
+static void on_shake(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+    int64_t timeout = (int64_t) worker->setup->options->handshake_timeout, now = clock_ms();
+    struct conn *conn;
+
+    (void) fd;
+    (void) what;
+    while ((conn = TAILQ_FIRST(&worker->conns.shaking)) != NULL) {
+        int64_t left = conn_opened_at(conn) + timeout - now;
+
+        if (left > 0) {
+            reactor_start_timer(worker->shake, left);
+            return;
+        }
+        conn_close(conn, CLOSE_HANDSHAKE);
+    }
 }
 
 static void on_conn_lingers(void *context)
@@ -112,20 +141,25 @@ static void on_linger(evutil_socket_t fd, short what, void *context)
         reactor_start_timer(worker->linger, worker->linger_tick);
 }
 
-static void cut_all(struct worker *worker, int64_t now)
+static void cut_queue(struct conn_queue *queue, int64_t now)
 {
     struct conn *conn;
 
-    listeners_close(worker->listeners);
-    while ((conn = TAILQ_FIRST(&worker->conns.active)) != NULL)
-        conn_cut(conn, now);
-    while ((conn = TAILQ_FIRST(&worker->conns.lingering)) != NULL)
+    while ((conn = TAILQ_FIRST(queue)) != NULL)
         conn_cut(conn, now);
 }
 
-static void finish_quiet(struct worker *worker, int64_t now)
+static void cut_all(struct worker *worker, int64_t now)
 {
-    struct conn *conn = TAILQ_FIRST(&worker->conns.active), *next;
+    listeners_close(worker->listeners);
+    cut_queue(&worker->conns.shaking, now);
+    cut_queue(&worker->conns.active, now);
+    cut_queue(&worker->conns.lingering, now);
+}
+
+static void finish_quiet(const struct conn_queue *queue, int64_t now)
+{
+    struct conn *conn = TAILQ_FIRST(queue), *next;
 
     /* In order of last activity: who follows one that is too young is younger still. */
     for (; conn != NULL && now - conn_last_active(conn) >= QUIET_MS; conn = next) {
@@ -133,6 +167,12 @@ static void finish_quiet(struct worker *worker, int64_t now)
         if (conn_is_quiet(conn, now))
             conn_finish(conn, CLOSE_DRAIN);
     }
+}
+
+static bool is_empty(const struct conn_set *conns)
+{
+    return TAILQ_EMPTY(&conns->shaking) && TAILQ_EMPTY(&conns->active) &&
+           TAILQ_EMPTY(&conns->lingering);
 }
 
 static void on_drain(evutil_socket_t fd, short what, void *context)
@@ -143,13 +183,13 @@ static void on_drain(evutil_socket_t fd, short what, void *context)
 
     (void) fd;
     (void) what;
-    finish_quiet(worker, now);
+    finish_quiet(&worker->conns.shaking, now);
+    finish_quiet(&worker->conns.active, now);
     if (now >= worker->deadline) {
         cut_all(worker, now);
         is_closed = true;
     }
-    if (is_closed && TAILQ_EMPTY(&worker->conns.active) &&
-        TAILQ_EMPTY(&worker->conns.lingering))
+    if (is_closed && is_empty(&worker->conns))
         event_base_loopbreak(worker->base);
     else
         reactor_start_timer(worker->drain, is_closed ? DRAIN_TICK_MS : LOOPBACK_HANDSHAKE_MS);
@@ -234,7 +274,8 @@ static bool make_origins(struct worker *worker)
     worker->origins = calloc(sockets->count, sizeof(*worker->origins));
     for (size_t i = 0; worker->origins != NULL && i < sockets->count; i++)
         worker->origins[i] = (struct conn_origin){
-            .service = worker->setup->services[sockets->list[i].service],
+            .service = worker->setup->services[sockets->list[i].endpoint->service],
+            .transport = sockets->list[i].endpoint->transport,
             .name = sockets->list[i].name,
             .stats = stats_block(worker->setup->stats, worker->number, (unsigned) i),
         };
@@ -243,10 +284,11 @@ static bool make_origins(struct worker *worker)
 
 static bool make_timers(struct worker *worker)
 {
+    worker->shake = event_new(worker->base, -1, 0, on_shake, worker);
     worker->idle = event_new(worker->base, -1, 0, on_idle, worker);
     worker->linger = event_new(worker->base, -1, 0, on_linger, worker);
     worker->drain = event_new(worker->base, -1, 0, on_drain, worker);
-    if (worker->idle == NULL || worker->linger == NULL || worker->drain == NULL)
+    if (worker->shake == NULL || worker->idle == NULL || worker->linger == NULL || worker->drain == NULL)
         return false;
     if (worker->setup->options->idle_timeout > 0)
         reactor_start_timer(worker->idle, (int64_t) worker->setup->options->idle_timeout);
@@ -265,11 +307,13 @@ static bool worker_init(struct worker *worker, int fd)
         close(fd);
         return false;
     }
+    TAILQ_INIT(&worker->conns.shaking);
     TAILQ_INIT(&worker->conns.active);
     TAILQ_INIT(&worker->conns.lingering);
     worker->conns.base = worker->base;
     worker->conns.stats = worker->setup->stats;
     worker->conns.closed = on_conn_closed;
+    worker->conns.shakes = on_conn_shakes;
     worker->conns.lingers = on_conn_lingers;
     worker->conns.context = worker;
     worker->listeners =
@@ -281,6 +325,7 @@ static void worker_release(struct worker *worker)
 {
     cut_all(worker, clock_ms());
     listeners_free(worker->listeners);
+    reactor_free_event(worker->shake);
     reactor_free_event(worker->idle);
     reactor_free_event(worker->linger);
     reactor_free_event(worker->drain);

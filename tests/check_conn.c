@@ -39,6 +39,7 @@ static void make_reactor(const struct service *service)
     memset(&here, 0, sizeof(here));
     here.set.base = reactor_new(NULL);
     here.set.stats = stats_new(1, 1);
+    TAILQ_INIT(&here.set.shaking);
     TAILQ_INIT(&here.set.active);
     TAILQ_INIT(&here.set.lingering);
     here.set.closed = on_closed;

@@ -96,7 +96,22 @@ static const struct {
     { "tcp://localhost:1?color", "malformed endpoint key" },
     { "tcp://localhost:1?=blue", "malformed endpoint key" },
     { "tcp://localhost:1?&a=b", "malformed endpoint key" },
-    { "?a=b", "unknown endpoint key" },
+    { "?a=b", "missing port" },
+    { "udp://localhost:1?proxy=10.0.0.1", "this transport has no such key" },
+    { "unix:///run/x?proxy=10.0.0.1", "this transport has no such key" },
+    { "tcp://localhost:1?mode=0600", "this transport has no such key" },
+    { "tcp://localhost:1?proxy=", "malformed endpoint key" },
+    { "tcp://localhost:1?proxy=off&proxy=off", "endpoint key given twice" },
+    { "unix://run/x", "neither an absolute path nor @name" },
+    { "unix://", "neither an absolute path nor @name" },
+    { "unix:///", "neither an absolute path nor @name" },
+    { "unix://@", "neither an absolute path nor @name" },
+    { "unix:///run/x?mode=", "malformed mode" },
+    { "unix:///run/x?mode=0999", "malformed mode" },
+    { "unix:///run/x?mode=1777", "malformed mode" },
+    { "unix:///run/x?mode=u+w", "malformed mode" },
+    { "unix:///run/x?mode=0000660", "malformed mode" },
+    { "unix://@x?mode=0600", "an abstract name has no mode" },
 };
 
 START_TEST(malformed_texts_are_refused_for_what_is_wrong)
@@ -110,6 +125,54 @@ START_TEST(malformed_texts_are_refused_for_what_is_wrong)
             ck_assert_msg(strcmp(wrong, malformed[i].wrong) == 0, "%s: %s", malformed[i].text,
                           wrong);
     }
+}
+END_TEST
+
+START_TEST(transports_and_keys_are_understood)
+{
+    static const struct {
+        const char *text, *host, *proxy;
+        enum endpoint_transport transport;
+        int mode;
+    } table[] = {
+        { "tcp://h:1", "h", NULL, ENDPOINT_TCP, -1 },
+        { "echo+tls://*:1?proxy=10.0.0.0/8,::1", "*", "10.0.0.0/8,::1", ENDPOINT_TLS, -1 },
+        { "h:1?proxy=off", "h", "off", ENDPOINT_TCP, -1 },
+        { "udp://[::]:1", "::", NULL, ENDPOINT_UDP, -1 },
+        { "unix:///run/e:c h.sock", "/run/e:c h.sock", NULL, ENDPOINT_UNIX, -1 },
+        { "echo+unix:///x?mode=0660", "/x", NULL, ENDPOINT_UNIX, 0660 },
+        { "unix:///x?mode=0", "/x", NULL, ENDPOINT_UNIX, 0 },
+        { "unix://@a/b", "@a/b", NULL, ENDPOINT_UNIX, -1 },
+    };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct endpoint endpoint;
+        const char *wrong = endpoint_parse(table[i].text, &endpoint);
+
+        ck_assert_msg(wrong == NULL, "%s: %s", table[i].text, wrong);
+        ck_assert_int_eq(endpoint.transport, table[i].transport);
+        ck_assert_str_eq(endpoint.host, table[i].host);
+        ck_assert_int_eq(endpoint.mode, table[i].mode);
+        ck_assert_int_eq(endpoint.proxy != NULL, table[i].proxy != NULL);
+        if (table[i].proxy != NULL) {
+            ck_assert_uint_eq(endpoint.proxy_length, strlen(table[i].proxy));
+            ck_assert_int_eq(strncmp(endpoint.proxy, table[i].proxy, endpoint.proxy_length), 0);
+        }
+    }
+}
+END_TEST
+
+START_TEST(the_longest_path_fits)
+{
+    char text[160] = "unix:///", name[ENDPOINT_TEXT_MAX];
+    struct endpoint endpoint;
+
+    memset(text + 8, 'p', ENDPOINT_PATH_MAX);
+    ck_assert_str_eq(endpoint_parse(text, &endpoint), "path too long for a socket");
+    text[7 + ENDPOINT_PATH_MAX] = '\0';
+    ck_assert_ptr_null(endpoint_parse(text, &endpoint));
+    endpoint_format(&endpoint, NULL, name);
+    ck_assert_str_eq(name, text);
 }
 END_TEST
 
@@ -146,11 +209,14 @@ START_TEST(any_text_is_taken_or_refused)
         }
         text[length] = '\0';
         if (endpoint_parse(text, &endpoint) == NULL)
-            ck_assert_msg(strspn(endpoint.host, " \n?&=+[]/") == 0 && endpoint.host[0] != '\0',
+            ck_assert_msg(endpoint.transport == ENDPOINT_UNIX ||
+                              (strspn(endpoint.host, " \n?&=+[]/") == 0 && endpoint.host[0] != '\0'),
                           "%s gave %s", text, endpoint.host);
     }
 }
 END_TEST
+
+static const struct endpoint tcp = { .transport = ENDPOINT_TCP };
 
 /* The addresses that TEXT stands for, which the caller frees. */
 static struct address *resolve(const char *text, size_t *count)
@@ -184,7 +250,7 @@ START_TEST(numeric_addresses_come_back_as_they_are)
         struct address *addresses = resolve(table[i].text, &count);
 
         ck_assert_uint_eq(count, 1);
-        endpoint_format(ENDPOINT_ECHO, &addresses[0], name);
+        endpoint_format(&tcp, &addresses[0], name);
         ck_assert_str_eq(name, table[i].name);
         address_format(&addresses[0], name);
         ck_assert_str_eq(name, table[i].name + strlen("tcp://"));
@@ -343,7 +409,7 @@ START_TEST(the_longest_address_fits)
     memset(&address.ip6.sin6_addr, 0xfe, sizeof(address.ip6.sin6_addr));
     address.ip6.sin6_scope_id = 4294967295u;
     address_set_port(&address, 65535);
-    endpoint_format(ENDPOINT_ECHO, &address, name);
+    endpoint_format(&tcp, &address, name);
     ck_assert_ptr_nonnull(strstr(name, "fefe:fefe:fefe:fefe:fefe:fefe:fefe:fefe"));
     ck_assert_str_eq(name + strlen(name) - 7, "]:65535");
 }
@@ -354,6 +420,8 @@ int main(void)
     const TTest *const tests[] = {
         good_texts_are_understood,
         malformed_texts_are_refused_for_what_is_wrong,
+        transports_and_keys_are_understood,
+        the_longest_path_fits,
         a_host_of_any_length_does_no_harm,
         any_text_is_taken_or_refused,
         numeric_addresses_come_back_as_they_are,

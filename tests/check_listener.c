@@ -60,6 +60,7 @@ static void start(uint64_t max_connections)
     here.tell_closed = true;
     here.set.base = reactor_new(NULL);
     here.set.stats = stats_new(WORKERS, 1);
+    TAILQ_INIT(&here.set.shaking);
     TAILQ_INIT(&here.set.active);
     TAILQ_INIT(&here.set.lingering);
     here.set.closed = on_closed;

@@ -14,15 +14,16 @@
 
 enum { ENDPOINTS_MOST = 4 };
 
-/* What to open: EACH sockets at each address of TEXTS, which ends with NULL. */
+/* What to open for so many WORKERS: the addresses of TEXTS, which ends with NULL. */
 struct wanted {
-    size_t each, count;
+    size_t workers, count;
+    bool is_order_kept;
     struct endpoint endpoints[ENDPOINTS_MOST];
 };
 
-static struct wanted want(size_t each, const char *const *texts)
+static struct wanted want(size_t workers, const char *const *texts)
 {
-    struct wanted wanted = { .each = each };
+    struct wanted wanted = { .workers = workers };
 
     for (; texts[wanted.count] != NULL; wanted.count++)
         ck_assert_ptr_null(endpoint_parse(texts[wanted.count], &wanted.endpoints[wanted.count]));
@@ -31,9 +32,13 @@ static struct wanted want(size_t each, const char *const *texts)
 
 #define TEXTS(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
+static struct wanted kept; /* what is open has pointers to it */
+
 static bool open_wanted(struct sockets *sockets, struct wanted wanted, struct sockets_error *error)
 {
-    return sockets_open(sockets, wanted.endpoints, wanted.count, wanted.each, error);
+    kept = wanted;
+    return sockets_open(sockets, kept.endpoints, kept.count, kept.workers, kept.is_order_kept,
+                        error);
 }
 
 static void open_good(struct sockets *sockets, struct wanted wanted)
@@ -180,9 +185,11 @@ END_TEST
 
 START_TEST(all_workers_can_share_one)
 {
+    struct wanted wanted = want(3, TEXTS("127.0.0.1:0"));
     struct sockets sockets;
 
-    open_good(&sockets, want(1, TEXTS("127.0.0.1:0")));
+    wanted.is_order_kept = true;
+    open_good(&sockets, wanted);
     ck_assert(!sockets_are_own(&sockets));
     check_all(&sockets, 3);
     sockets_free(&sockets);

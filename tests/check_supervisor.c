@@ -21,7 +21,7 @@ static const struct service *const services[ENDPOINT_SERVICES] = {
 /* A supervisor in a process of its own, and its crew: what it is given, and what fails. */
 struct plan {
     struct options options;
-    size_t each;  /* sockets */
+    bool is_order_kept;    /* all workers share a socket */
     void (*prepare)(void); /* is run there, first; NULL: nothing */
     bool spoil_pid_file;   /* so that it cannot be published */
     unsigned nth, times; /* of CALL, that fail; 0: none */
@@ -41,7 +41,8 @@ static int run(void *argument)
         plan->prepare();
     if (endpoint_parse("127.0.0.1:0", &endpoint) != NULL ||
         pidfile_open(&pidfile, plan->options.pid_file) != NULL ||
-        !sockets_open(&sockets, &endpoint, 1, plan->each, &error))
+        !sockets_open(&sockets, &endpoint, 1, (size_t) plan->options.workers,
+                      plan->is_order_kept, &error))
         return 99;
     if (plan->spoil_pid_file)
         unlinkat(pidfile.directory, pidfile.draft, 0);
@@ -56,8 +57,7 @@ static int run(void *argument)
 
 static struct plan plan_for(enum spawn_model model, unsigned workers)
 {
-    return (struct plan){ .options = { .model = model, .workers = workers, .drain_timeout = 5000 },
-                          .each = workers };
+    return (struct plan){ .options = { .model = model, .workers = workers, .drain_timeout = 5000 } };
 }
 
 /* Daemons are large: one, for all tests. */

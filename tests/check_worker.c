@@ -68,6 +68,8 @@ static int run(void *argument, int fd)
     return worker_run(argument, US, fd);
 }
 
+static const struct endpoint endpoint = { .service = ENDPOINT_ECHO };
+
 /* Fills in what a worker is given; tests change here.options first. */
 static void prepare(void)
 {
@@ -75,7 +77,7 @@ static void prepare(void)
     here.options.workers = WORKERS;
     here.options.drain_timeout = 10000;
     for (size_t i = 0; i < ADDRESSES; i++)
-        here.list[i] = (struct listening){ .service = ENDPOINT_ECHO, .name = "tcp://test:7" };
+        here.list[i] = (struct listening){ .endpoint = &endpoint, .name = "tcp://test:7" };
     here.sockets = (struct sockets){ .list = here.list, .count = ADDRESSES };
     here.listening = listen_anywhere(&here.port);
 }

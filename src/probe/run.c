@@ -54,7 +54,7 @@ static void on_failed(struct common *common, const char *why, const struct addre
 
     pthread_mutex_lock(&run->lock);
     if (is_new(run, why)) {
-        endpoint_format(ENDPOINT_ECHO, address, where);
+        endpoint_format(&common->options->endpoint, address, where);
         live_clear(&run->live);
         log_startup_error(why, where);
     }
