@@ -153,7 +153,7 @@ static enum outcome accept_one(struct listener *listener)
 
         return serve(listener->all, fd, &peer, listener->origin) ? SERVED : PARKED;
     }
-    if (errno == EAGAIN || errno == EINVAL) /* or we have let no more in: we drain */
+    if (errno == EAGAIN)
         return NOBODY;
     set_paused(listener->all, PAUSE_DESCRIPTORS);
     return FAILED;

@@ -106,6 +106,7 @@ static const char *bind_path(int fd, const char *path, int mode, struct unixsock
     if (wrong == NULL && fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0) {
         file->device = status.st_dev;
         file->inode = status.st_ino;
+        file->made = status.st_mtim;
     }
     return wrong;
 }
@@ -135,6 +136,13 @@ void unixsocket_stop_queueing(int fd)
     (void) shutdown(fd, SHUT_RD);
 }
 
+static bool is_ours(const struct unixsocket *file, const struct stat *status)
+{
+    return status->st_dev == file->device && status->st_ino == file->inode &&
+           status->st_mtim.tv_sec == file->made.tv_sec &&
+           status->st_mtim.tv_nsec == file->made.tv_nsec;
+}
+
 void unixsocket_remove(struct unixsocket *file)
 {
     struct stat status;
@@ -144,7 +152,7 @@ void unixsocket_remove(struct unixsocket *file)
         return;
     if (file->inode != 0 &&
         fstatat(file->directory, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        status.st_dev == file->device && status.st_ino == file->inode)
+        is_ours(file, &status))
         unlinkat(file->directory, file->name, 0);
     close(file->directory);
     errno = error;

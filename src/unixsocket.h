@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/un.h>
+#include <time.h>
 
 /* The file of a listening socket; its fields are unixsocket's own. */
 struct unixsocket {
@@ -13,6 +14,7 @@ struct unixsocket {
     char name[sizeof(((struct sockaddr_un *) 0)->sun_path)];
     dev_t device; /* together: the file that we made */
     ino_t inode;
+    struct timespec made; /* a number of an inode is used again */
 };
 
 /*
@@ -30,8 +32,8 @@ socklen_t unixsocket_address(const char *name, struct sockaddr_un *out);
 int unixsocket_listen(const char *name, int mode, struct unixsocket *file, const char **wrong);
 
 /*
- * Lets no new connection into the queue of the listening socket FD: accept(2) takes what is
- * queued, then fails with EINVAL. That holds for every process that has it.
+ * Lets no new connection into the queue of the listening socket FD: what is queued can then be
+ * accepted to the last. That holds for every process that has it.
  */
 void unixsocket_stop_queueing(int fd);
 

@@ -17,6 +17,7 @@ scenarios = \
 	tests/memory.t \
 	tests/probe.t \
 	tests/smoke.t \
+	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
 EXTRA_DIST += tests/harness.py

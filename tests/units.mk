@@ -51,6 +51,7 @@ inject_units = \
 	tests/check_sockets \
 	tests/check_spawn \
 	tests/check_supervisor \
+	tests/check_unixsocket \
 	tests/check_worker
 
 check_PROGRAMS += $(inject_units)
@@ -72,6 +73,8 @@ tests_check_spawn_LDFLAGS = $(inject_flags)
 tests_check_spawn_LDADD = $(inject_libraries)
 tests_check_supervisor_LDFLAGS = $(inject_flags)
 tests_check_supervisor_LDADD = $(inject_libraries)
+tests_check_unixsocket_LDFLAGS = $(inject_flags)
+tests_check_unixsocket_LDADD = $(inject_libraries)
 tests_check_worker_LDFLAGS = $(inject_flags)
 tests_check_worker_LDADD = $(inject_libraries)
 endif
