@@ -52,6 +52,7 @@ static const struct cmdline cmdline = {
              "Sends back what it receives (RFC 862), until the peer is done.\n\n",
     .notes = "\nENDPOINT: [echo+]tcp://HOST:PORT, an IPv6 HOST in brackets, * for all addresses,\n"
              "and port 0 for a free one; short: HOST:PORT, :PORT (all) or PORT (localhost).\n"
+             "[echo+]unix:///PATH or unix://@NAME, with ?mode=OCTAL for the file.\n"
              "Default: " DEFAULT_ENDPOINT "\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",
     .table = table,
