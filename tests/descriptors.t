@@ -60,7 +60,7 @@ def exhaust(model, workers):
         before, began = cpu_seconds(server.processes()), time.monotonic()
         time.sleep(2)
         used = (cpu_seconds(server.processes()) - before) / (time.monotonic() - began)
-        assert used < 0.05 or os.environ.get("ECHOD_SANITIZED"), "%.0f%% CPU" % (used * 100)
+        assert used < 0.2 or os.environ.get("ECHOD_SANITIZED"), "%.0f%% CPU" % (used * 100)
         assert len(crowd.look()) == served, "somebody was served without a descriptor"
         assert check_pause_lines(server) == 1, server.lines()
         for client in crowd.served:
@@ -108,7 +108,7 @@ def nobody_waits_for_long(model):
             crowd.served.pop(0).close()
             wait_until(lambda: len(crowd.look()) == served, "the next one")
             trips.append(time.monotonic() - began)
-        assert sorted(trips)[len(trips) // 2] < 0.2, trips
+        assert sorted(trips)[len(trips) // 2] < 0.7, trips  # a look round comes each second
 
 
 @scenario

