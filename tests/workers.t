@@ -274,6 +274,8 @@ def of_two_that_start_at_the_same_moment_one_serves(model):
             pair = [one.result() for one in [pool.submit(start) for _ in range(2)]]
         try:
             wait_until(lambda: any(one.closed for one in pair), "one to give up")
+            if all(one.closed or one.raw[:1] and one.raw[0].startswith("echod: ") for one in pair):
+                continue  # somebody else on this machine has got the port
             loser, = [one for one in pair if one.closed]
             winner, = [one for one in pair if one is not loser]
             assert loser.wait() == 1
