@@ -9,9 +9,9 @@ import tempfile
 import threading
 import time
 
-from harness import (DEADLINE, Echod, Skip, TooSlow, connect_slow_reader, echo, is_alive, main, receive_all,
-                     receive_exactly, receive_until_reset, scenario, stuff, stuff_until_it_is_held,
-                     suspend, wait_until)
+from harness import (DEADLINE, Echod, Skip, TooSlow, connect_slow_reader, echo, is_alive, main,
+                     receive_all, receive_exactly, receive_until_reset, scenario, stuff,
+                     stuff_until_it_is_held, suspend, wait_until)
 
 SLACK = 10 if os.environ.get("ECHOD_SANITIZED") else 5  # seconds: what a loaded machine adds
 
@@ -36,23 +36,28 @@ def is_refused(address):
 @contextlib.contextmanager
 def streaming(clients):
     """CLIENTS send and receive all the time, each until it is cut."""
-    stopped = threading.Event()
+    stopped, pauses = threading.Event(), [0]
 
     def stream(client):
         try:
             while not stopped.is_set():
+                began = time.monotonic()
                 echo(client, b"and on")
                 time.sleep(0.02)
+                pauses.append(time.monotonic() - began)
         except (AssertionError, OSError):
-            pass
+            pauses.append(time.monotonic() - began)
 
     threads = [threading.Thread(target=stream, args=(c,), daemon=True) for c in clients]
     for thread in threads:
         thread.start()
+    wait_until(lambda: len(pauses) > 3 * len(clients), "the streams")
     yield
     stopped.set()
     for thread in threads:
         thread.join(DEADLINE)
+    if max(pauses) > 0.2:  # then it was idle, for a daemon that drains
+        raise TooSlow("a stream paused for %g s" % max(pauses))
 
 
 @scenario
