@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Shutdown: what is under way comes back whole, what hangs is cut in time, nothing is left."""
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -219,7 +220,7 @@ def streams_of_a_worker_that_crashes_are_forced():
 @scenario
 def who_connected_before_the_end_may_take_its_time_to_speak(model):
     """200 clients connect around TERM and speak after 150 ms: who got through gets its echo and a
-    clean end, and nobody a reset."""
+    clean end, others are refused, and nobody gets a reset."""
     with Echod("--workers=2", "--model=" + model) as echod:
         address, clients = echod.address(), [socket.socket() for _ in range(200)]
         began = time.monotonic()
@@ -233,10 +234,11 @@ def who_connected_before_the_end_may_take_its_time_to_speak(model):
         for client in clients:
             poll.register(client, select.POLLOUT)
         events = dict(poll.poll(0))  # a SYN that came too late has had no answer yet
-        if time.monotonic() - began > 0.2:
-            raise TooSlow("200 clients took too long to connect")
         connected = [c for c in clients if events.get(c.fileno()) == select.POLLOUT]
-        assert len(connected) >= 100 and set(events.values()) == {select.POLLOUT}, events
+        failed = [c for c in clients if events.get(c.fileno(), select.POLLOUT) != select.POLLOUT]
+        assert len(connected) >= 100, events
+        for client in failed:
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
         for client in connected:
             client.settimeout(DEADLINE)
             client.sendall(b"at last")
