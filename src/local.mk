@@ -1,6 +1,7 @@
 # Everything but main is a library that the daemon and the unit tests link.
 noinst_LIBRARIES += src/libechod.a
 src_libechod_a_SOURCES = \
+	src/access.c src/access.h \
 	src/address.c src/address.h \
 	src/channel.c src/channel.h \
 	src/clock.h \

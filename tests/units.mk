@@ -12,6 +12,7 @@ probe_units = \
 	tests/check_probe_report
 
 plain_units = \
+	tests/check_access \
 	tests/check_descriptors \
 	tests/check_endpoint \
 	tests/check_limits \
