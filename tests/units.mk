@@ -21,6 +21,7 @@ plain_units = \
 	tests/check_options \
 	tests/check_pidfile \
 	$(probe_units) \
+	tests/check_proxy \
 	tests/check_reactor \
 	tests/check_stats \
 	tests/check_tcp
