@@ -52,6 +52,10 @@
 /* What is received in one piece: as much as a raw loop would. More did not pay. */
 #define BULK_READ 65536
 
+/* Room for a PROXY header to begin with: any line, and the binary one with a few TLVs. It grows as
+ * the bytes come, up to 64 KiB. */
+#define PREFACE_ROOM 128
+
 /* What -vv shows of received data, in bytes. */
 #define LOG_DATA_MAX 256
 

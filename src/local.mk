@@ -18,6 +18,7 @@ src_libechod_a_SOURCES = \
 	src/log.c src/log.h \
 	src/options.c src/options.h \
 	src/pidfile.c src/pidfile.h \
+	src/preface.c src/preface.h \
 	src/proxy.c src/proxy.h \
 	src/reactor.c src/reactor.h \
 	src/service.h \

@@ -49,6 +49,7 @@ inject_units = \
 	tests/check_conn \
 	tests/check_fastpath \
 	tests/check_listener \
+	tests/check_preface \
 	tests/check_probe_client \
 	tests/check_sockets \
 	tests/check_spawn \
@@ -67,6 +68,8 @@ tests_check_fastpath_LDFLAGS = $(inject_flags)
 tests_check_fastpath_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
 tests_check_listener_LDADD = $(inject_libraries)
+tests_check_preface_LDFLAGS = $(inject_flags)
+tests_check_preface_LDADD = $(inject_libraries)
 tests_check_probe_client_LDFLAGS = $(inject_flags)
 tests_check_probe_client_LDADD = $(inject_libraries)
 tests_check_sockets_LDFLAGS = $(inject_flags)
