@@ -56,6 +56,13 @@
  * the bytes come, up to 64 KiB. */
 #define PREFACE_ROOM 128
 
+/* Datagrams a second from one source: more than any probe sends, and no use to reflect. */
+#define DEFAULT_UDP_RATE 1000
+/* The sources whose rates are known at a time: 65536, in 1 MiB, used as they come. A row of hashes
+ * is one cache line. */
+#define RATES_ROWS 8192
+#define RATES_WAYS 8
+
 /* What -vv shows of received data, in bytes. */
 #define LOG_DATA_MAX 256
 

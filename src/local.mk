@@ -20,6 +20,7 @@ src_libechod_a_SOURCES = \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
 	src/proxy.c src/proxy.h \
+	src/rates.c src/rates.h \
 	src/reactor.c src/reactor.h \
 	src/service.h \
 	src/sockets.c src/sockets.h \

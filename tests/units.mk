@@ -22,6 +22,7 @@ plain_units = \
 	tests/check_pidfile \
 	$(probe_units) \
 	tests/check_proxy \
+	tests/check_rates \
 	tests/check_reactor \
 	tests/check_stats \
 	tests/check_tcp
