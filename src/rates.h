@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "endpoint.h"
+#include "address.h"
 
 struct rates;
 
