@@ -56,6 +56,18 @@
  * the bytes come, up to 64 KiB. */
 #define PREFACE_ROOM 128
 
+
+/* A datagram's data and more: their length has 16 bits. Not a power of two, for then those of a
+ * batch would all want the same few places in the processor's caches. */
+#define DATAGRAM_ROOM (65536 + 64)
+/* Datagrams that are received, and answered, in one system call each... */
+#define DATAGRAM_BATCH 32
+/* ... so often in a row at most, before others have their turn. */
+#define DATAGRAM_ROUNDS 4
+/* At shutdown, how long a queue that never ends may keep a worker. */
+#define DATAGRAM_DRAIN_MS 250
+/* What may wait in a UDP socket, in bytes, as far as the system permits: a dozen of the largest. */
+#define UDP_BUFFER (1 << 20)
 /* Datagrams a second from one source: more than any probe sends, and no use to reflect. */
 #define DEFAULT_UDP_RATE 1000
 /* The sources whose rates are known at a time: 65536, in 1 MiB, used as they come. A row of hashes

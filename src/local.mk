@@ -8,6 +8,7 @@ src_libechod_a_SOURCES = \
 	src/cmdline.c src/cmdline.h \
 	src/conn.c src/conn.h \
 	src/crew.c src/crew.h \
+	src/datagram.c src/datagram.h \
 	src/defaults.h \
 	src/descriptors.c src/descriptors.h \
 	src/echo.c src/echo.h \
@@ -28,6 +29,7 @@ src_libechod_a_SOURCES = \
 	src/stats.c src/stats.h \
 	src/supervisor.c src/supervisor.h \
 	src/tcp.c src/tcp.h \
+	src/udp.c src/udp.h \
 	src/unixsocket.c src/unixsocket.h \
 	src/worker.c src/worker.h
 

@@ -11,6 +11,7 @@
 
 #define WORKERS_MOST 1024
 #define CONNECTIONS_MOST 1000000000
+#define RATE_MOST 1000000000
 
 static cmdline_setter set_workers, set_model, set_backend;
 static void list_backends(const struct cmdline *cmdline);
@@ -29,6 +30,8 @@ static const struct cmdline_option table[] = {
       .help = "print those that this build has and exit" },
     { "max-connections", 'm', "N", cmdline_number, TARGET(max_connections),
       RANGE(0, CONNECTIONS_MOST), .help = "serve N at a time; 0: no limit (default)" },
+    { "udp-rate", 0, "N", cmdline_number, TARGET(udp_rate), RANGE(0, RATE_MOST),
+      .help = "datagrams a second per source; 0: no limit (default 1000)" },
     { "idle-timeout", 'i', "TIME", cmdline_time, TARGET(idle_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "close what is idle for so long; 0: never (default)" },
     { "handshake-timeout", 0, "TIME", cmdline_time, TARGET(handshake_timeout),
@@ -52,6 +55,7 @@ static const struct cmdline cmdline = {
              "Sends back what it receives (RFC 862), until the peer is done.\n\n",
     .notes = "\nENDPOINT: [echo+]tcp://HOST:PORT, an IPv6 HOST in brackets, * for all addresses,\n"
              "and port 0 for a free one; short: HOST:PORT, :PORT (all) or PORT (localhost).\n"
+             "[echo+]udp://HOST:PORT in the same way.\n"
              "[echo+]unix:///PATH or unix://@NAME, with ?mode=OCTAL for the file.\n"
              "Default: " DEFAULT_ENDPOINT "\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",
@@ -106,7 +110,7 @@ static void list_backends(const struct cmdline *unused)
 /* What an endpoint may ask for, but not of this build. */
 static const char *unsupported(const struct endpoint *endpoint)
 {
-    if (endpoint->transport == ENDPOINT_TLS || endpoint->transport == ENDPOINT_UDP)
+    if (endpoint->transport == ENDPOINT_TLS)
         return "unknown transport";
     return endpoint->proxy != NULL ? "unknown endpoint key" : NULL;
 }
@@ -142,6 +146,7 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     *options = (struct options){
         .workers = 1,
         .model = SPAWN_PROCESS,
+        .udp_rate = DEFAULT_UDP_RATE,
         .handshake_timeout = DEFAULT_HANDSHAKE_TIMEOUT_MS,
         .drain_timeout = DEFAULT_DRAIN_TIMEOUT_MS,
     };

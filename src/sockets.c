@@ -9,6 +9,7 @@
 #include "defaults.h"
 #include "log.h"
 #include "tcp.h"
+#include "udp.h"
 
 static void set_option(int fd, int level, int name)
 {
@@ -27,15 +28,6 @@ static int close_failed(int fd)
     return -1;
 }
 
-/* Before a datagram can arrive: where it was sent to is where its answer comes from. */
-static void set_datagram_options(int fd, int family)
-{
-    if (family == AF_INET6)
-        set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
-    else
-        set_option(fd, IPPROTO_IP, IP_PKTINFO);
-}
-
 static void set_stream_options(int fd)
 {
     set_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -49,10 +41,10 @@ static int bind_socket(const struct address *address, int type, bool reuse_port)
 
     if (fd < 0)
         return -1;
-    if (type == SOCK_DGRAM)
-        set_datagram_options(fd, address->any.sa_family);
-    else
+    if (type != SOCK_DGRAM)
         set_stream_options(fd);
+    else if (!udp_set_defaults(fd))
+        return close_failed(fd);
     if (reuse_port)
         set_option(fd, SOL_SOCKET, SO_REUSEPORT);
     if (address->any.sa_family == AF_INET6)

@@ -98,6 +98,11 @@ const char *refuse_reason_name(enum refuse_reason reason)
     return refuse_names[reason];
 }
 
+const char *drop_reason_name(enum drop_reason reason)
+{
+    return drop_names[reason];
+}
+
 const char *pause_reason_name(enum pause_reason reason)
 {
     return pause_names[reason];

@@ -106,6 +106,7 @@ void stats_worker_died(struct stats *stats, unsigned worker, enum close_reason r
 
 const char *close_reason_name(enum close_reason reason);
 const char *refuse_reason_name(enum refuse_reason reason);
+const char *drop_reason_name(enum drop_reason reason);
 const char *pause_reason_name(enum pause_reason reason);
 
 /* Logs the `stats` line: every counter. */

@@ -205,18 +205,28 @@ static bool watch_signals(struct supervisor *supervisor)
     return true;
 }
 
+/* What workers share. */
+static bool make_memory(struct worker_setup *setup, unsigned addresses)
+{
+    const struct options *options = setup->options;
+    unsigned workers = (unsigned) options->workers;
+
+    setup->stats = stats_new(workers, addresses);
+    setup->limits = limits_new(workers, options->max_connections);
+    if (options->udp_rate > 0)
+        setup->datagram_rates = rates_new(options->udp_rate, options->udp_rate);
+    return setup->stats != NULL && setup->limits != NULL &&
+           (setup->datagram_rates != NULL || options->udp_rate == 0);
+}
+
 /* On false release() gets the half-made one. */
 static bool init(struct supervisor *supervisor)
 {
     const struct crew_events events = { on_ready, on_failed, on_ended, on_paused, supervisor };
-    const struct options *options = supervisor->setup.options;
-    unsigned workers = (unsigned) options->workers;
 
-    supervisor->base = reactor_new(options->backend);
-    supervisor->setup.stats = stats_new(workers, (unsigned) supervisor->sockets->count);
-    supervisor->setup.limits = limits_new(workers, options->max_connections);
-    if (supervisor->base == NULL || supervisor->setup.stats == NULL ||
-        supervisor->setup.limits == NULL)
+    supervisor->base = reactor_new(supervisor->setup.options->backend);
+    if (supervisor->base == NULL ||
+        !make_memory(&supervisor->setup, (unsigned) supervisor->sockets->count))
         return false;
     log_count_lost_in(&supervisor->setup.stats->lost);
     supervisor->crew = crew_new(supervisor->base, &supervisor->setup, &events);
@@ -235,6 +245,7 @@ static void release(struct supervisor *supervisor)
     crew_free(supervisor->crew);
     log_count_lost_in(NULL);
     limits_free(supervisor->setup.limits);
+    rates_free(supervisor->setup.datagram_rates);
     stats_free(supervisor->setup.stats);
     if (supervisor->base != NULL)
         event_base_free(supervisor->base);

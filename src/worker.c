@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "conn.h"
+#include "datagram.h"
 #include "defaults.h"
 #include "fastpath.h"
 #include "listener.h"
@@ -23,6 +24,7 @@ struct worker {
     struct conn_set conns;
     struct conn_origin *origins; /* by index in the list of sockets */
     struct listeners *listeners;
+    struct datagrams *datagrams;
     struct event *shake;  /* looks at the connection whose handshake began first */
     struct event *idle;   /* looks at the connection that was active longest ago */
     struct event *linger; /* looks at those that linger... */
@@ -152,6 +154,7 @@ static void cut_queue(struct conn_queue *queue, int64_t now)
 static void cut_all(struct worker *worker, int64_t now)
 {
     listeners_close(worker->listeners);
+    datagrams_close(worker->datagrams);
     cut_queue(&worker->conns.shaking, now);
     cut_queue(&worker->conns.active, now);
     cut_queue(&worker->conns.lingering, now);
@@ -183,6 +186,7 @@ static void on_drain(evutil_socket_t fd, short what, void *context)
 
     (void) fd;
     (void) what;
+    is_closed = datagrams_drain(worker->datagrams) && is_closed;
     finish_quiet(&worker->conns.shaking, now);
     finish_quiet(&worker->conns.active, now);
     if (now >= worker->deadline) {
@@ -211,6 +215,15 @@ static void stop(struct worker *worker, const char *what)
     event_base_loopbreak(worker->base);
 }
 
+static bool add_socket(struct worker *worker, int fd, const struct worker_listen *listen)
+{
+    const struct conn_origin *origin = &worker->origins[listen->address];
+
+    if (origin->transport == ENDPOINT_UDP)
+        return datagrams_add(worker->datagrams, fd, origin, listen->owner);
+    return listeners_add(worker->listeners, fd, origin, listen->owner);
+}
+
 /* At the start, or in place of a worker that died: then it can fail without harm. */
 static void listen_at(struct worker *worker, const void *payload, int fd)
 {
@@ -219,7 +232,7 @@ static void listen_at(struct worker *worker, const void *payload, int fd)
     memcpy(&listen, payload, sizeof(listen));
     if (fd < 0)
         errno = EMFILE; /* it was sent, and found no room here */
-    else if (listeners_add(worker->listeners, fd, &worker->origins[listen.address], listen.owner))
+    else if (add_socket(worker, fd, &listen))
         return;
     if (listen.owner == worker->number)
         stop(worker, "listen");
@@ -231,6 +244,7 @@ static void release(struct worker *worker, const void *payload)
 
     memcpy(&owner, payload, sizeof(owner));
     listeners_remove(worker->listeners, owner);
+    datagrams_remove(worker->datagrams, owner);
 }
 
 static void on_frame(void *context, uint32_t type, const void *payload, size_t length, int fd)
@@ -318,13 +332,16 @@ static bool worker_init(struct worker *worker, int fd)
     worker->conns.context = worker;
     worker->listeners =
         listeners_new(&worker->conns, worker->setup->limits, worker->number, &hooks);
-    return worker->listeners != NULL && make_origins(worker) && make_timers(worker);
+    worker->datagrams = datagrams_new(worker->base, worker->setup->datagram_rates,
+                                      worker->setup->sockets);
+    return worker->listeners != NULL && worker->datagrams != NULL && make_origins(worker) && make_timers(worker);
 }
 
 static void worker_release(struct worker *worker)
 {
     cut_all(worker, clock_ms());
     listeners_free(worker->listeners);
+    datagrams_free(worker->datagrams);
     reactor_free_event(worker->shake);
     reactor_free_event(worker->idle);
     reactor_free_event(worker->linger);

@@ -4,6 +4,7 @@
 
 #include "limits.h"
 #include "options.h"
+#include "rates.h"
 #include "service.h"
 #include "sockets.h"
 #include "stats.h"
@@ -37,6 +38,7 @@ struct worker_setup {
     const struct service *const *services; /* by enum endpoint_service */
     struct stats *stats;
     struct limits *limits;
+    struct rates *datagram_rates; /* NULL: no limit */
 };
 
 /*
