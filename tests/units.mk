@@ -25,7 +25,8 @@ plain_units = \
 	tests/check_rates \
 	tests/check_reactor \
 	tests/check_stats \
-	tests/check_tcp
+	tests/check_tcp \
+	tests/check_udp
 LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
 
 check_PROGRAMS += $(plain_units)
