@@ -31,7 +31,7 @@ static const struct cmdline_option table[] = {
     { "max-connections", 'm', "N", cmdline_number, TARGET(max_connections),
       RANGE(0, CONNECTIONS_MOST), .help = "serve N at a time; 0: no limit (default)" },
     { "udp-rate", 0, "N", cmdline_number, TARGET(udp_rate), RANGE(0, RATE_MOST),
-      .help = "datagrams a second per source; 0: no limit (default 1000)" },
+      .help = "datagrams/s per source; 0: no limit (default 1000)" },
     { "idle-timeout", 'i', "TIME", cmdline_time, TARGET(idle_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "close what is idle for so long; 0: never (default)" },
     { "handshake-timeout", 0, "TIME", cmdline_time, TARGET(handshake_timeout),

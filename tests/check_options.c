@@ -62,6 +62,7 @@ START_TEST(defaults)
     ck_assert_int_eq(options.model, SPAWN_PROCESS);
     ck_assert_ptr_null(options.backend);
     ck_assert_uint_eq(options.max_connections, 0);
+    ck_assert_uint_eq(options.udp_rate, 1000);
     ck_assert_uint_eq(options.idle_timeout, 0);
     ck_assert_uint_eq(options.drain_timeout, 10000);
     ck_assert_ptr_null(options.pid_file);
@@ -78,10 +79,11 @@ START_TEST(numbers_and_names)
 {
     struct options options;
 
-    expect_good(&options, "--workers=4 --model=thread --max-connections=1000000000");
+    expect_good(&options, "--workers=4 --model=thread --max-connections=1000000000 --udp-rate=0");
     ck_assert_uint_eq(options.workers, 4);
     ck_assert_int_eq(options.model, SPAWN_THREAD);
     ck_assert_uint_eq(options.max_connections, 1000000000);
+    ck_assert_uint_eq(options.udp_rate, 0);
     options_free(&options);
     expect_good(&options, "-w 1024 -m0 --model process");
     ck_assert_uint_eq(options.workers, 1024);
@@ -204,6 +206,9 @@ START_TEST(malformed_values_are_quoted)
         { "--max-connections=many", "malformed number", NULL },
         { "--max-connections=-5", "malformed number", NULL },
         { "-m 5k", "malformed number", "--max-connections=5k" },
+        { "--udp-rate=-1", "malformed number", NULL },
+        { "--udp-rate=1.5", "malformed number", NULL },
+        { "--udp-rate=1000000001", "number out of range", NULL },
         { "--max-connections=1000000001", "number out of range", NULL },
         { "--model=fiber", "unknown model", NULL },
         { "--model=", "unknown model", NULL },
@@ -223,7 +228,6 @@ START_TEST(malformed_values_are_quoted)
         { "7777 tcp://localhost:x", "malformed port", "tcp://localhost:x" },
         { "tcp://localhost:1?a=b", "unknown endpoint key", NULL },
         { "chat+tcp://localhost:1", "unknown service", NULL },
-        { "udp://localhost:1", "unknown transport", NULL },
         { "7777 -- --workers=2", "missing port", "--workers=2" },
     };
 
@@ -310,9 +314,9 @@ START_TEST(help_has_every_option)
     static const char *const names[] = {
         "-w, --workers=N|auto",   "--model=process|thread", "-b, --backend=NAME",
         "--list-backends",        "-m, --max-connections=N", "-i, --idle-timeout=TIME",
-        "--drain-timeout=TIME",   "--pid-file=FILE",        "-v, --verbose",
-        "-q, --quiet",            "--syslog",               "--help",
-        "--version",              "tcp://localhost:7777",
+        "--udp-rate=N",           "--drain-timeout=TIME",   "--pid-file=FILE",
+        "-v, --verbose",          "-q, --quiet",            "--syslog",
+        "--help",                 "--version",              "tcp://localhost:7777",
     };
     const char *text = answered("--help");
 

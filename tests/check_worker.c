@@ -69,6 +69,7 @@ static int run(void *argument, int fd)
 }
 
 static const struct endpoint endpoint = { .service = ENDPOINT_ECHO };
+static const struct endpoint udp_endpoint = { .transport = ENDPOINT_UDP };
 
 /* Fills in what a worker is given; tests change here.options first. */
 static void prepare(void)
@@ -227,6 +228,74 @@ START_TEST(each_socket_has_its_own_counters)
     ck_assert_uint_eq(stats_block(here.setup.stats, US, 1)->counter[STATS_accepted], 1);
     close(first);
     close(second);
+    drain();
+}
+END_TEST
+
+/* A bound UDP socket, or a client of PORT if that is not 0; *PORT: the socket's own. */
+static int open_udp(uint16_t *port)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                   .sin_port = htons(*port) };
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (*port != 0) {
+        ck_assert_int_eq(connect(fd, (struct sockaddr *) &address, length), 0);
+    } else {
+        ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, length), 0);
+        ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &length), 0);
+        *port = ntohs(address.sin_port);
+    }
+    return fd;
+}
+
+static bool is_answer_counted(void *context)
+{
+    (void) context;
+    return stats_block(here.setup.stats, US, 1)->counter[STATS_datagrams_sent] == 1;
+}
+
+START_TEST(datagrams_are_answered_until_the_drain)
+{
+    uint16_t port = 0;
+    int ours = open_udp(&port), client = open_udp(&port);
+
+    prepare();
+    here.list[1].endpoint = &udp_endpoint;
+    start_and_listen();
+    tell_listen(1, US, ours);
+    close(ours);
+    expect_echo(client);
+    ck_assert(loop_until(here.base, is_answer_counted, NULL));
+    drain();
+    ck_assert_int_eq(write(client, "x", 1), 1);
+    ck_assert_int_eq(write(client, "x", 1), -1); /* port unreachable */
+    close(client);
+}
+END_TEST
+
+START_TEST(a_deputys_datagrams_are_left_as_well)
+{
+    uint16_t port = 0;
+    int theirs = open_udp(&port), client = open_udp(&port);
+    char byte;
+
+    prepare();
+    here.list[1].endpoint = &udp_endpoint;
+    start_and_listen();
+    tell_listen(1, THEM, theirs);
+    expect_echo(client);
+    ck_assert(channel_send(here.channel, FRAME_RELEASE, &(uint32_t){ THEM }, sizeof(uint32_t), -1));
+    here.ready = 0;
+    tell(FRAME_READY); /* answered after the release */
+    ck_assert(loop_until(here.base, is_ready, NULL));
+    ck_assert_int_eq(write(client, "x", 1), 1); /* is queued for its owner */
+    loop_for(here.base, 20);
+    ck_assert_int_eq(read(theirs, &byte, 1), 1);
+    close(client);
+    close(theirs);
     drain();
 }
 END_TEST
@@ -494,6 +563,8 @@ int main(void)
         it_listens_says_so_serves_and_drains,
         ready_is_said_after_the_sockets,
         each_socket_has_its_own_counters,
+        datagrams_are_answered_until_the_drain,
+        a_deputys_datagrams_are_left_as_well,
         the_end_of_the_channel_is_a_drain,
         a_drain_serves_who_is_queued_and_who_still_sends,
         at_the_deadline_the_rest_are_cut,

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -23,6 +24,11 @@ static struct {
 
 static _Atomic int lacking_family = AF_UNSPEC;
 
+static struct {
+    const void *address; /* NULL: the true one */
+    size_t length;
+} source;
+
 void inject_reset(void)
 {
     for (int i = 0; i < INJECT_CALLS; i++) {
@@ -31,6 +37,7 @@ void inject_reset(void)
         plans[i].limit = 0;
     }
     lacking_family = AF_UNSPEC;
+    source.address = NULL;
 }
 
 void inject_fail(enum inject_call call, unsigned nth, unsigned times, int error)
@@ -57,6 +64,12 @@ void inject_random(enum inject_call call, unsigned seed)
 {
     plans[call].error = EAGAIN;
     plans[call].random = seed != 0 ? seed : 1;
+}
+
+void inject_source(const void *address, size_t length)
+{
+    source.address = address;
+    source.length = length;
 }
 
 void inject_lack_family(int family)
@@ -154,6 +167,12 @@ ssize_t __real_send(int fd, const void *data, size_t length, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t length, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
+                    struct timespec *timeout);
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
+                    struct timespec *timeout);
+int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -246,6 +265,38 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
     copy.msg_iov = (struct iovec *) parts;
     copy.msg_iovlen = (size_t) count;
     return __real_sendmsg(fd, &copy, flags);
+}
+
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
+                    struct timespec *timeout)
+{
+    int got;
+
+    if (fails_at_all(INJECT_READ))
+        return -1;
+    got = __real_recvmmsg(fd, messages, count, flags, timeout);
+    for (int i = 0; i < got && source.address != NULL; i++) {
+        memcpy(messages[i].msg_hdr.msg_name, source.address, source.length);
+        messages[i].msg_hdr.msg_namelen = (socklen_t) source.length;
+    }
+    return got;
+}
+
+/* As the kernel does it: up to the first that fails, which fails again as the first of all. */
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    for (unsigned sent = 0; sent < count; sent++) {
+        if (fails_at_all(INJECT_WRITE)) {
+            if (sent == 0)
+                return -1;
+            plans[INJECT_WRITE].count--;
+            plans[INJECT_WRITE].failures--;
+            return (int) sent;
+        }
+        if (__real_sendmmsg(fd, &messages[sent], 1, flags) != 1)
+            return sent > 0 ? (int) sent : -1;
+    }
+    return (int) count;
 }
 
 void *__wrap_malloc(size_t size)

@@ -14,8 +14,8 @@ enum inject_call {
     INJECT_ACCEPT, /* accept4 */
     INJECT_SOCKET, /* socket */
     INJECT_BIND,   /* bind */
-    INJECT_READ,   /* readv, recv, recvmsg */
-    INJECT_WRITE,  /* writev, send, sendmsg */
+    INJECT_READ,   /* readv, recv, recvmsg, recvmmsg */
+    INJECT_WRITE,  /* writev, send, sendmsg; sendmmsg counts each message */
     INJECT_MEMORY, /* malloc, calloc, realloc */
     INJECT_FORK,   /* fork */
     INJECT_THREAD, /* pthread_create: ERROR is its result */
@@ -36,6 +36,9 @@ void inject_short(enum inject_call call, size_t bytes);
 
 /* READ and WRITE fail with EAGAIN, are short, or pass, as SEED decides. */
 void inject_random(enum inject_call call, unsigned seed);
+
+/* recvmmsg() says that datagrams come from ADDRESS, of LENGTH bytes, which is not copied. */
+void inject_source(const void *address, size_t length);
 
 /* socket() for address family FAMILY fails, as where the kernel lacks it. */
 void inject_lack_family(int family);

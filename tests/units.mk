@@ -41,6 +41,7 @@ tests_libinject_a_SOURCES = tests/inject.c tests/inject.h
 
 wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pthread_create \
 	-Wl,--wrap=readv,--wrap=recv,--wrap=recvmsg,--wrap=writev,--wrap=send,--wrap=sendmsg \
+	-Wl,--wrap=recvmmsg,--wrap=sendmmsg \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 inject_flags = $(AM_LDFLAGS) $(wrap_flags)
 inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
@@ -49,6 +50,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 inject_units = \
 	tests/check_channel \
 	tests/check_conn \
+	tests/check_datagram \
 	tests/check_fastpath \
 	tests/check_listener \
 	tests/check_preface \
@@ -66,6 +68,8 @@ tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
 tests_check_conn_LDADD = $(inject_libraries)
+tests_check_datagram_LDFLAGS = $(inject_flags)
+tests_check_datagram_LDADD = $(inject_libraries)
 tests_check_fastpath_LDFLAGS = $(inject_flags)
 tests_check_fastpath_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
