@@ -88,19 +88,25 @@ const char *cmdline_count(const struct cmdline_option *option, void *options, co
     return NULL;
 }
 
+/* Where help begins, behind a letter; a longer name has a line to itself. */
+enum { HELP_COLUMN = 24 };
+
 void cmdline_help(const struct cmdline *cmdline)
 {
     fputs(cmdline->usage, stdout);
     for (size_t i = 0; i < cmdline->count; i++) {
         const struct cmdline_option *option = &cmdline->table[i];
         char left[64];
+        bool is_long;
 
         snprintf(left, sizeof(left), "--%s%s%s", option->name,
                  option->argument != NULL ? "=" : "",
                  option->argument != NULL ? option->argument : "");
-        printf("  %c%c%c %-24s%s\n", option->letter != 0 ? '-' : ' ',
-               option->letter != 0 ? option->letter : ' ', option->letter != 0 ? ',' : ' ', left,
-               option->help);
+        is_long = strlen(left) >= HELP_COLUMN;
+        printf("  %c%c%c %-*s%s", option->letter != 0 ? '-' : ' ',
+               option->letter != 0 ? option->letter : ' ', option->letter != 0 ? ',' : ' ',
+               HELP_COLUMN, left, is_long ? "\n" : "");
+        printf("%*s%s\n", is_long ? 6 + HELP_COLUMN : 0, "", option->help);
     }
     fputs(cmdline->notes, stdout);
 }

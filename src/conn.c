@@ -12,8 +12,11 @@
 #include "defaults.h"
 #include "fastpath.h"
 #include "log.h"
+#include "preface.h"
+#include "proxy.h"
 #include "service.h"
 #include "tcp.h"
+#include "tls.h"
 
 enum conn_phase {
     PHASE_HANDSHAKE, /* what comes before the bytes that are the service's */
@@ -22,17 +25,29 @@ enum conn_phase {
     PHASE_LINGERING, /* our FIN is sent; what still comes is thrown away */
 };
 
+/* What only those have that come by way of a load balancer. */
+struct proxied {
+    struct preface *preface; /* NULL: the PROXY header has been read */
+    bool has_client;         /* it names one, which is the peer from then on */
+    struct address via;      /* if so: the load balancer */
+};
+
 struct conn {
     TAILQ_ENTRY(conn) link; /* in its set: active, or lingering */
     struct conn_set *set;
     const struct conn_origin *origin;
-    struct bufferevent *bev; /* NULL: not yet, the transport has to begin first */
+    struct proxied *proxied; /* NULL: no PROXY header is expected */
+    struct bufferevent *bev; /* NULL: that comes first */
+    struct tls *tls;         /* between it and the service; NULL: bytes go as they are */
     void *state;             /* the service's */
-    enum conn_phase phase;
-    enum close_reason reason; /* why it ends, once it does */
-    bool peer_done;           /* the peer's FIN was read */
+    enum conn_phase phase : 8;
+    enum close_reason reason : 8; /* why it ends, once it does */
+    bool peer_done : 1;           /* the peer's FIN was read, or its close_notify */
+    bool was_opened : 1;          /* the service knows of it */
+    bool has_spoken : 1;          /* something came, be it only a handshake */
     uint64_t number;
-    uint64_t received, sent; /* bytes: read from and given to the kernel */
+    uint64_t received, sent; /* bytes: read from and given to the kernel, without TLS's own */
+    size_t unsent;           /* with TLS: bytes given to it, but not all to the kernel */
     int64_t opened_at, received_at, last_active;
     int fd;
     int unacknowledged; /* bytes, when a byte last moved that we know of */
@@ -66,7 +81,10 @@ static void set_phase(struct conn *conn, enum conn_phase phase)
     TAILQ_INSERT_TAIL(queue_of(conn), conn, link);
 }
 
-/* A byte has moved: to the end of the queue, unless it is among the last there already. */
+/*
+ * A byte has moved: to the end of the queue, unless it is among the last there already. Those whose
+ * handshake is not done keep the order in which they began.
+ */
 static void touch(struct conn *conn)
 {
     int64_t now = clock_ms();
@@ -74,6 +92,8 @@ static void touch(struct conn *conn)
     if (conn->last_active == now)
         return;
     conn->last_active = now;
+    if (conn->phase == PHASE_HANDSHAKE)
+        return;
     TAILQ_REMOVE(queue_of(conn), conn, link);
     TAILQ_INSERT_TAIL(queue_of(conn), conn, link);
 }
@@ -95,6 +115,19 @@ static bool is_pending(const struct conn *conn)
     return conn->bev != NULL && evbuffer_get_length(output_of(conn)) > 0;
 }
 
+/*
+ * Counts what TLS was given and the kernel has. A record tells only at its end how many bytes are
+ * in it: of those that are on their way no more are taken for sent than must be.
+ */
+static void count_records_sent(struct conn *conn)
+{
+    size_t left = evbuffer_get_length(output_of(conn));
+    size_t sent = conn->unsent > left ? conn->unsent - left : 0;
+
+    conn->unsent -= sent;
+    count_sent(conn, sent);
+}
+
 /* The output changed; what left it was given to the kernel. */
 static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
                       void *argument)
@@ -102,7 +135,9 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     struct conn *conn = argument;
 
     (void) output;
-    if (info->n_deleted > 0)
+    if (info->n_deleted > 0 && conn->tls != NULL)
+        count_records_sent(conn);
+    else if (info->n_deleted > 0)
         count_sent(conn, info->n_deleted);
     conn->unacknowledged = tcp_unacknowledged(conn->fd);
 }
@@ -113,7 +148,7 @@ static bool is_moving(const struct conn *conn)
     int fin = conn->phase == PHASE_LINGERING ? 1 : 0;
 
     return is_pending(conn) || tcp_unread(conn->fd) > 0 ||
-           tcp_unacknowledged(conn->fd) > fin;
+           tcp_unacknowledged(conn->fd) > fin || (conn->tls != NULL && tls_is_midway(conn->tls));
 }
 
 /* Begins a line with who is at the other end, and where. */
@@ -127,6 +162,10 @@ static void begin_line(struct log_line *line, const struct conn *conn, int prior
     log_number(line, "conn", conn->number);
     log_text(line, "peer", peer);
     log_text(line, "endpoint", conn->origin->name);
+    if (conn->proxied != NULL && conn->proxied->has_client) {
+        address_format(&conn->proxied->via, peer);
+        log_text(line, "via", peer);
+    }
 }
 
 static void log_accepted(const struct conn *conn)
@@ -155,10 +194,34 @@ static void log_received(const struct conn *conn, struct evbuffer *input, size_t
     log_end(&line);
 }
 
-/* One on which no byte came is a health probe, most likely: no noise. */
+/* What is wrong with a TLS handshake or a PROXY header: for who looks for the cause. */
+static void log_handshake_failed(const struct conn *conn, const char *why)
+{
+    struct log_line line;
+
+    if (!log_wants(LOG_DEBUG))
+        return;
+    log_begin(&line, LOG_DEBUG, "handshake-failed");
+    log_number(&line, "conn", conn->number);
+    log_text(&line, "error", why);
+    log_end(&line);
+}
+
+/*
+ * One on which no byte came is a health probe, most likely: no noise. But who says something, and
+ * does not get through the handshake, is none.
+ */
+static int priority_of(const struct conn *conn, enum close_reason reason)
+{
+    bool has_failed =
+        reason == CLOSE_HANDSHAKE || reason == CLOSE_TLS || reason == CLOSE_PROXY;
+
+    return conn->received > 0 || (has_failed && conn->has_spoken) ? LOG_INFO : LOG_DEBUG;
+}
+
 static void log_closed(const struct conn *conn, enum close_reason reason)
 {
-    int priority = conn->received > 0 ? LOG_INFO : LOG_DEBUG;
+    int priority = priority_of(conn, reason);
     struct log_line line;
 
     if (!log_wants(priority))
@@ -171,13 +234,35 @@ static void log_closed(const struct conn *conn, enum close_reason reason)
     log_end(&line);
 }
 
-void conn_send(struct conn *conn, struct evbuffer *data)
+static void send_plain(struct conn *conn, struct evbuffer *data)
 {
     if (!is_pending(conn))
         count_sent(conn, fastpath_send(conn->bev, data));
-    if (evbuffer_get_length(data) == 0)
+    if (evbuffer_get_length(data) > 0)
+        evbuffer_add_buffer(output_of(conn), data);
+}
+
+/* A failure is told later: we are inside a callback of the service. */
+static void send_records(struct conn *conn, struct evbuffer *data)
+{
+    conn->unsent += evbuffer_get_length(data);
+    if (!tls_send(conn->tls, data)) {
+        evbuffer_drain(data, evbuffer_get_length(data));
+        errno = ENOMEM;
+        bufferevent_trigger_event(conn->bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR,
+                                  BEV_TRIG_DEFER_CALLBACKS);
+    }
+    count_records_sent(conn);
+}
+
+void conn_send(struct conn *conn, struct evbuffer *data)
+{
+    if (conn->tls != NULL)
+        send_records(conn, data);
+    else
+        send_plain(conn, data);
+    if (!is_pending(conn))
         return;
-    evbuffer_add_buffer(output_of(conn), data);
     /* It waits for that already, unless memory was short when it wanted to. */
     bufferevent_enable(conn->bev, EV_WRITE);
     if (conn->origin->service->output_stops_reading)
@@ -221,25 +306,101 @@ void conn_finish(struct conn *conn, enum close_reason reason)
     set_phase(conn, PHASE_FINISHING);
     if (service->ending != NULL)
         service->ending(conn);
+    if (conn->tls != NULL)
+        tls_finish(conn->tls);
     if (!is_pending(conn))
         send_fin(conn);
 }
 
-static void on_readable(struct bufferevent *bev, void *argument)
+/* It is the service's from now on. */
+static void open_service(struct conn *conn)
 {
-    struct conn *conn = argument;
-    struct evbuffer *input = bufferevent_get_input(bev);
-    size_t bytes = evbuffer_get_length(input);
+    conn->received_at = conn->last_active = clock_ms();
+    set_phase(conn, PHASE_OPEN);
+    conn->was_opened = true;
+    if (conn->origin->service->opened != NULL)
+        conn->origin->service->opened(conn);
+}
+
+static void on_eof(struct conn *conn)
+{
+    conn->peer_done = true;
+    if (conn->phase == PHASE_LINGERING)
+        conn_close(conn, conn->reason);
+    else
+        conn_finish(conn, CLOSE_EOF);
+}
+
+/* The peer's bytes are here. */
+static void on_received(struct conn *conn, struct evbuffer *data)
+{
+    size_t bytes = evbuffer_get_length(data);
 
     conn->received += bytes;
     stats_add(&conn->origin->stats->counter[STATS_received_bytes], bytes);
     touch(conn);
     conn->received_at = conn->last_active;
-    log_received(conn, input, bytes);
+    log_received(conn, data, bytes);
     if (conn->phase == PHASE_OPEN)
-        conn->origin->service->received(conn, input);
+        conn->origin->service->received(conn, data);
     else
-        evbuffer_drain(input, bytes);
+        evbuffer_drain(data, bytes);
+}
+
+/*
+ * The peer does not speak TLS, or not ours. It is told so by an alert, which a close would take
+ * away if more comes from it: so we linger, but not longer for what comes.
+ */
+static void on_tls_failed(struct conn *conn)
+{
+    log_handshake_failed(conn, tls_failure());
+    tls_free(conn->tls);
+    conn->tls = NULL;
+    if (is_pending(conn) || conn->phase == PHASE_LINGERING) {
+        conn_close(conn, CLOSE_TLS);
+        return;
+    }
+    conn->reason = CLOSE_TLS;
+    send_fin(conn);
+}
+
+/* Records came, or parts of some. */
+static void on_records(struct conn *conn)
+{
+    struct conn_set *set = conn->set;
+    size_t pending = evbuffer_get_length(output_of(conn));
+    enum tls_result result = tls_receive(conn->tls, set->plain);
+
+    conn->has_spoken = true;
+    touch(conn);
+    /* TLS has answered by itself; who asks without end, and does not read, is to wait. */
+    if (evbuffer_get_length(output_of(conn)) > pending)
+        bufferevent_disable(conn->bev, EV_READ);
+    set->current = conn; /* until something below closes it */
+    if (conn->phase == PHASE_HANDSHAKE && tls_is_open(conn->tls))
+        open_service(conn);
+    if (set->current == conn && evbuffer_get_length(set->plain) > 0)
+        on_received(conn, set->plain);
+    if (set->current == conn && result == TLS_END && !conn->peer_done) {
+        bufferevent_disable(conn->bev, EV_READ);
+        on_eof(conn);
+    } else if (set->current == conn && result == TLS_FAILED) {
+        on_tls_failed(conn);
+    }
+    evbuffer_drain(set->plain, evbuffer_get_length(set->plain));
+}
+
+static void on_readable(struct bufferevent *bev, void *argument)
+{
+    struct evbuffer *input = bufferevent_get_input(bev);
+    struct conn *conn = argument;
+
+    if (conn->reason == CLOSE_TLS)
+        evbuffer_drain(input, evbuffer_get_length(input));
+    else if (conn->tls != NULL)
+        on_records(conn);
+    else
+        on_received(conn, input);
 }
 
 static void on_writable(struct bufferevent *bev, void *argument)
@@ -250,17 +411,8 @@ static void on_writable(struct bufferevent *bev, void *argument)
         bufferevent_enable(bev, EV_READ);
     if (conn->phase == PHASE_FINISHING)
         send_fin(conn);
-    else if (conn->origin->service->writable != NULL)
+    else if (conn->phase == PHASE_OPEN && conn->origin->service->writable != NULL)
         conn->origin->service->writable(conn);
-}
-
-static void on_eof(struct conn *conn)
-{
-    conn->peer_done = true;
-    if (conn->phase == PHASE_OPEN)
-        conn_finish(conn, CLOSE_EOF);
-    else if (conn->phase == PHASE_LINGERING)
-        conn_close(conn, conn->reason);
 }
 
 static enum close_reason reason_of(int error)
@@ -304,18 +456,82 @@ static bool start(struct conn *conn)
     if (conn->bev == NULL)
         return false;
     bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
+    if (conn->origin->transport == ENDPOINT_TLS) {
+        conn->tls = tls_new(conn->set->tls, conn->bev);
+        if (conn->tls == NULL)
+            return false;
+    }
     return evbuffer_add_cb(output_of(conn), on_output, conn) != NULL &&
            bufferevent_enable(conn->bev, EV_READ) == 0;
 }
 
-/* It is the service's from now on. */
-static void open_service(struct conn *conn)
+/* The transport has begun; with bytes that go as they are, so does the service. */
+static void proceed(struct conn *conn)
 {
-    conn->received_at = conn->last_active = clock_ms();
-    set_phase(conn, PHASE_OPEN);
     log_accepted(conn);
-    if (conn->origin->service->opened != NULL)
-        conn->origin->service->opened(conn);
+    if (conn->tls == NULL)
+        open_service(conn);
+    else
+        conn->set->shakes(conn->set->context);
+}
+
+/* Who comes by way of a load balancer is the client that the header names, from now on. */
+static void set_client(struct conn *conn, const struct proxy_header *header)
+{
+    conn->proxied->has_client = header->has_client;
+    if (!header->has_client)
+        return;
+    conn->proxied->via = conn->peer;
+    conn->peer = header->client;
+}
+
+static void on_preface_ended(void *context, enum preface_end end,
+                             const struct proxy_header *header)
+{
+    struct conn *conn = context;
+
+    conn->proxied->preface = NULL;
+    conn->has_spoken = end != PREFACE_EOF;
+    switch (end) {
+    case PREFACE_WHOLE:
+        set_client(conn, header);
+        if (start(conn))
+            proceed(conn);
+        else
+            conn_close(conn, CLOSE_ERROR);
+        break;
+    case PREFACE_MALFORMED:
+        log_handshake_failed(conn, header->wrong);
+        conn_close(conn, CLOSE_PROXY);
+        break;
+    case PREFACE_EOF:
+        conn_close(conn, CLOSE_EOF);
+        break;
+    case PREFACE_ERROR:
+        conn_close(conn, reason_of(errno));
+        break;
+    }
+}
+
+/* Waits for a PROXY header. False: no memory. */
+static bool await_header(struct conn *conn)
+{
+    conn->proxied = calloc(1, sizeof(*conn->proxied));
+    if (conn->proxied != NULL)
+        conn->proxied->preface =
+            preface_new(conn->set->base, conn->fd, on_preface_ended, conn);
+    return conn->proxied != NULL && conn->proxied->preface != NULL;
+}
+
+static void release(struct conn *conn)
+{
+    if (conn->proxied != NULL)
+        preface_free(conn->proxied->preface);
+    free(conn->proxied);
+    tls_free(conn->tls);
+    if (conn->bev != NULL)
+        bufferevent_free(conn->bev);
+    free(conn);
 }
 
 bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
@@ -327,16 +543,17 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
         return false;
     *conn = (struct conn){ .set = set, .origin = origin, .fd = fd, .peer = *peer,
                            .opened_at = clock_ms(), .last_active = clock_ms() };
-    if (!start(conn)) {
-        if (conn->bev != NULL)
-            bufferevent_free(conn->bev);
-        free(conn);
+    if (!(origin->proxies != NULL ? await_header(conn) : start(conn))) {
+        release(conn);
         return false;
     }
     conn->number = atomic_fetch_add(&set->stats->connections, 1) + 1;
-    stats_add(&origin->stats->counter[STATS_accepted], 1);
     TAILQ_INSERT_TAIL(&set->shaking, conn, link);
-    open_service(conn);
+    stats_add(&origin->stats->counter[STATS_accepted], 1);
+    if (origin->proxies != NULL)
+        set->shakes(set->context);
+    else
+        proceed(conn);
     return true;
 }
 
@@ -344,20 +561,23 @@ void conn_close(struct conn *conn, enum close_reason reason)
 {
     struct conn_set *set = conn->set;
     const struct service *service = conn->origin->service;
+    int fd = conn->fd;
 
-    if (conn->phase != PHASE_HANDSHAKE && service->closed != NULL)
+    if (set->current == conn)
+        set->current = NULL;
+    if (conn->was_opened && service->closed != NULL)
         service->closed(conn);
     log_closed(conn, reason);
     stats_add(&conn->origin->stats->closed[reason], 1);
     TAILQ_REMOVE(queue_of(conn), conn, link);
     /* libevent frees later; the descriptor must be free now, for those who wait for one. */
-    bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
+    if (conn->bev != NULL)
+        bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
     /* No FIN after a part: the peer would take that for all. */
     if (is_pending(conn) || reason == CLOSE_ERROR)
-        tcp_reset_on_close(conn->fd);
-    bufferevent_free(conn->bev);
-    close(conn->fd);
-    free(conn);
+        tcp_reset_on_close(fd);
+    release(conn);
+    close(fd);
     set->closed(set->context);
 }
 

@@ -18,8 +18,10 @@
 
 struct conn;
 struct evbuffer;
+struct access_list;
 struct event_base;
 struct service;
+struct tls_context;
 
 /* Where connections come from: one address that is served; outlives them all. */
 struct conn_origin {
@@ -27,6 +29,8 @@ struct conn_origin {
     enum endpoint_transport transport;
     const char *name;          /* the endpoint, as in the log */
     struct stats_block *stats; /* its counters in this worker */
+    /* Whose PROXY headers are believed, and have to come first; NULL: none is expected. */
+    const struct access_list *proxies;
 };
 
 TAILQ_HEAD(conn_queue, conn);
@@ -45,6 +49,9 @@ struct conn_set {
     /* A connection began to linger: conn_linger wants to be called now and then. */
     void (*lingers)(void *context);
     void *context;
+    struct tls_context *tls; /* of new connections to tls endpoints; NULL: there are none */
+    struct evbuffer *plain;  /* what TLS has deciphered, for a moment */
+    struct conn *current;    /* whose it is; NULL: that one is closed */
 };
 
 /*

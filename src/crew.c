@@ -51,6 +51,14 @@ static void log_member(const struct member *member, int priority, const char *ev
     log_end(&line);
 }
 
+static void share_credentials(struct member *member)
+{
+    const struct tls_config *tls = member->crew->setup->tls;
+
+    if (tls != NULL)
+        channel_send(member->channel, FRAME_TLS, NULL, 0, tls->fd);
+}
+
 /* Has MEMBER accept at OWNER's sockets: its own ones, and if it is OWNER, those that all share. */
 static void assign(struct member *member, const struct member *owner)
 {
@@ -188,6 +196,7 @@ static bool start_member(struct member *member)
         member->channel = NULL;
         return false;
     }
+    share_credentials(member);
     assign(member, member);
     channel_send(member->channel, FRAME_READY, NULL, 0, -1);
     return true;
@@ -350,6 +359,13 @@ bool crew_start(struct crew *crew)
             return false;
         }
     return true;
+}
+
+void crew_share_credentials(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (crew->members[i].channel != NULL)
+            share_credentials(&crew->members[i]);
 }
 
 /* Clients are queued at the sockets of MEMBER, and nobody is there to accept them. */

@@ -35,6 +35,9 @@ bool crew_start(struct crew *crew);
 /* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
 void crew_reap(struct crew *crew);
 
+/* The credentials in SETUP have changed: tells every worker. */
+void crew_share_credentials(struct crew *crew);
+
 /*
  * Tells every worker to drain; none is replaced from now on. One that is away is started once
  * more if clients would be left in its queue. To be called while the sockets are open.

@@ -10,6 +10,15 @@
 /* A handshake takes a few round trips; whoever drips it byte by byte is not a client (interface). */
 #define DEFAULT_HANDSHAKE_TIMEOUT_MS 10000
 
+/* Session tickets are made with a key so long, and taken for so long again: a day, as most do. */
+#define TICKET_KEY_MS (12 * 3600 * 1000)
+/* The largest file of certificates that is read: a system's whole store of CAs is a quarter MiB. */
+#define CREDENTIALS_FILE_MOST (4 << 20)
+/* A certificate that we make is good from a while ago, for clocks that are late... */
+#define SELF_SIGNED_BEFORE_S 3600
+/* ... and for as long as clients take one at all: 398 days is the most that browsers do. */
+#define SELF_SIGNED_FOR_S (397L * 24 * 3600)
+
 /* Keepalive: a vanished peer is noticed after two minutes, also behind a NAT of common make. */
 #define KEEPALIVE_IDLE_S 60
 #define KEEPALIVE_INTERVAL_S 15
@@ -55,7 +64,6 @@
 /* Room for a PROXY header to begin with: any line, and the binary one with a few TLVs. It grows as
  * the bytes come, up to 64 KiB. */
 #define PREFACE_ROOM 128
-
 
 /* A datagram's data and more: their length has 16 bits. Not a power of two, for then those of a
  * batch would all want the same few places in the processor's caches. */

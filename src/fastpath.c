@@ -4,11 +4,12 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <stdlib.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 
 #include "config.h"
 #include "defaults.h"
+#include "spare.h"
 
 /* What one call sends is in so many pieces at most. */
 enum { PARTS_MOST = 4 };
@@ -22,53 +23,31 @@ void fastpath_attach(struct bufferevent *bev)
     evbuffer_set_max_read(bufferevent_get_input(bev), BULK_READ);
 }
 
-void fastpath_release(void)
-{
-}
-
 #else
 
 #include <event2/bufferevent_struct.h> /* nothing of it is needed above */
 
-/* To receive into; NULL: in use, or not made yet. A reactor has a thread to itself. */
-static _Thread_local void *spare;
-
-/*
- * A buffer that was received into is no longer referred to. Mostly that is so before the read
- * callback returns; but what the peer does not take refers to it for as long as it is pending.
- */
-static void give_back(const void *buffer, size_t length, void *unused)
-{
-    (void) length;
-    (void) unused;
-    if (spare == NULL)
-        spare = (void *) buffer;
-    else
-        free((void *) buffer);
-}
-
 /* Receives into INPUT, without a copy. Returns what recv(2) does. */
 static ssize_t receive(int fd, struct evbuffer *input)
 {
-    void *buffer = spare != NULL ? spare : malloc(BULK_READ);
+    void *buffer = spare_take();
     ssize_t bytes;
-    int failed;
+    bool appended;
 
     if (buffer == NULL)
         return -1;
-    spare = NULL;
     bytes = recv(fd, buffer, BULK_READ, 0);
-    if (bytes > 0) {
-        evbuffer_unfreeze(input, 0); /* only a bufferevent itself may add to its input */
-        failed = evbuffer_add_reference(input, buffer, (size_t) bytes, give_back, NULL);
-        evbuffer_freeze(input, 0);
-        if (failed == 0)
-            return bytes;
-        errno = ENOMEM;
-        bytes = -1;
+    if (bytes <= 0) {
+        spare_give_back(buffer);
+        return bytes;
     }
-    give_back(buffer, 0, NULL);
-    return bytes;
+    evbuffer_unfreeze(input, 0); /* only a bufferevent itself may add to its input */
+    appended = spare_append(input, buffer, (size_t) bytes);
+    evbuffer_freeze(input, 0);
+    if (appended)
+        return bytes;
+    errno = ENOMEM;
+    return -1;
 }
 
 /* As libevent's own callback: nothing is read any more, and that is told. */
@@ -108,13 +87,23 @@ void fastpath_attach(struct bufferevent *bev)
                  EV_READ | EV_PERSIST | EV_FINALIZE, on_ready, bev);
 }
 
-void fastpath_release(void)
+#endif
+
+/* BYTES is what a call to send returned; an error is told later: we are inside a callback. */
+static size_t taken(struct bufferevent *bev, ssize_t bytes)
 {
-    free(spare);
-    spare = NULL;
+    if (bytes >= 0)
+        return (size_t) bytes;
+    if (errno != EAGAIN && errno != EINTR)
+        bufferevent_trigger_event(bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR,
+                                  BEV_TRIG_DEFER_CALLBACKS);
+    return 0;
 }
 
-#endif
+size_t fastpath_write(struct bufferevent *bev, const void *data, size_t length)
+{
+    return taken(bev, send(bufferevent_getfd(bev), data, length, MSG_NOSIGNAL));
+}
 
 size_t fastpath_send(struct bufferevent *bev, struct evbuffer *data)
 {
@@ -122,18 +111,12 @@ size_t fastpath_send(struct bufferevent *bev, struct evbuffer *data)
     int count = evbuffer_peek(data, -1, NULL, parts, PARTS_MOST);
     struct msghdr message = { .msg_iov = parts,
                               .msg_iovlen = (size_t) (count < PARTS_MOST ? count : PARTS_MOST) };
-    ssize_t bytes;
+    size_t bytes;
 
     if (count == 1) /* costs less than the general call, and is by far the most frequent */
-        bytes = send(bufferevent_getfd(bev), parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
+        bytes = fastpath_write(bev, parts[0].iov_base, parts[0].iov_len);
     else
-        bytes = sendmsg(bufferevent_getfd(bev), &message, MSG_NOSIGNAL);
-    if (bytes >= 0) {
-        evbuffer_drain(data, (size_t) bytes);
-        return (size_t) bytes;
-    }
-    if (errno != EAGAIN && errno != EINTR) /* later: we are inside a callback of the service */
-        bufferevent_trigger_event(bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR,
-                                  BEV_TRIG_DEFER_CALLBACKS);
-    return 0;
+        bytes = taken(bev, sendmsg(bufferevent_getfd(bev), &message, MSG_NOSIGNAL));
+    evbuffer_drain(data, bytes);
+    return bytes;
 }

@@ -29,7 +29,7 @@ void fastpath_attach(struct bufferevent *bev);
  */
 size_t fastpath_send(struct bufferevent *bev, struct evbuffer *data);
 
-/* Releases what this thread's bufferevents shared, when the last of them is gone. */
-void fastpath_release(void);
+/* The same of LENGTH bytes at DATA; returns how many of them the kernel took. */
+size_t fastpath_write(struct bufferevent *bev, const void *data, size_t length);
 
 #endif

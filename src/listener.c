@@ -7,8 +7,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "clock.h"
 #include "defaults.h"
+#include "log.h"
 #include "reactor.h"
 #include "tcp.h"
 #include "unixsocket.h"
@@ -80,14 +82,40 @@ static void set_paused(struct listeners *listeners, enum pause_reason reason)
     listeners->hooks.paused(listeners->hooks.context, reason);
 }
 
+/* Whoever is not believed gets no hearing, and takes no slot. */
+static bool is_refused(const struct conn_origin *origin, const struct address *peer)
+{
+    return origin->proxies != NULL && !access_contains(origin->proxies, &peer->any);
+}
+
+static void refuse(int fd, const struct address *peer, const struct conn_origin *origin,
+                   enum refuse_reason reason)
+{
+    char text[ADDRESS_TEXT_MAX];
+    struct log_line line;
+
+    close(fd);
+    stats_add(&origin->stats->refused[reason], 1);
+    address_format(peer, text);
+    log_begin(&line, LOG_INFO, "refused");
+    log_text(&line, "peer", text);
+    log_text(&line, "reason", refuse_reason_name(reason));
+    log_end(&line);
+}
+
 /*
  * Serves the connection, or parks it: then nobody who came later gets past it, for we are paused.
  */
 static bool serve(struct listeners *listeners, int fd, const struct address *peer,
                   const struct conn_origin *origin)
 {
-    enum verdict verdict = admit(listeners, fd, peer, origin);
+    enum verdict verdict;
 
+    if (is_refused(origin, peer)) {
+        refuse(fd, peer, origin, REFUSE_UNTRUSTED_PROXY);
+        return true;
+    }
+    verdict = admit(listeners, fd, peer, origin);
     if (verdict == ADMITTED) {
         /* It is out of the queue for slots: more may be free for those behind it. */
         if (listeners->paused != 0 && limits_others_wait(listeners->limits, listeners->worker))

@@ -7,6 +7,7 @@ src_libechod_a_SOURCES = \
 	src/clock.h \
 	src/cmdline.c src/cmdline.h \
 	src/conn.c src/conn.h \
+	src/credentials.c src/credentials.h \
 	src/crew.c src/crew.h \
 	src/datagram.c src/datagram.h \
 	src/defaults.h \
@@ -23,19 +24,27 @@ src_libechod_a_SOURCES = \
 	src/proxy.c src/proxy.h \
 	src/rates.c src/rates.h \
 	src/reactor.c src/reactor.h \
+	src/selfsigned.h \
 	src/service.h \
 	src/sockets.c src/sockets.h \
+	src/spare.c src/spare.h \
 	src/spawn.c src/spawn.h \
 	src/stats.c src/stats.h \
 	src/supervisor.c src/supervisor.h \
 	src/tcp.c src/tcp.h \
+	src/tls.h \
+	src/tls_config.c src/tls_config.h \
 	src/udp.c src/udp.h \
 	src/unixsocket.c src/unixsocket.h \
 	src/worker.c src/worker.h
 
+if HAVE_OPENSSL
+src_libechod_a_SOURCES += src/selfsigned.c src/tls.c
+endif
+
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
-src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS)
+src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS)
 
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a
@@ -59,4 +68,4 @@ src_libprobe_a_SOURCES = \
 
 bin_PROGRAMS += src/echoprobe
 src_echoprobe_SOURCES = src/probe/main.c
-src_echoprobe_LDADD = src/libprobe.a src/libechod.a $(LIBEVENT_LIBS)
+src_echoprobe_LDADD = src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS)

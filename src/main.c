@@ -9,10 +9,39 @@
 #include "reactor.h"
 #include "sockets.h"
 #include "supervisor.h"
+#include "tls_config.h"
 
 static const struct service *const services[ENDPOINT_SERVICES] = {
     [ENDPOINT_ECHO] = &echo_service,
 };
+
+static bool needs_tls(const struct sockets *sockets)
+{
+    for (size_t i = 0; i < sockets->count; i++)
+        if (sockets->list[i].endpoint->transport == ENDPOINT_TLS)
+            return true;
+    return false;
+}
+
+/* What is served with TLS is read, or made, before anything begins. Returns the exit status. */
+static int run(const struct options *options, struct sockets *sockets, struct pidfile *pidfile)
+{
+    const struct tls_settings settings = { options->tls_cert, options->tls_key,
+                                           options->tls_client_ca, options->tls_13_least };
+    struct tls_config_error error;
+    struct tls_config tls;
+    int status;
+
+    if (!needs_tls(sockets))
+        return supervisor_run(options, sockets, services, NULL, pidfile);
+    if (!tls_config_open(&tls, &settings, &error)) {
+        log_startup_error(error.what, error.file);
+        return 1;
+    }
+    status = supervisor_run(options, sockets, services, &tls, pidfile);
+    tls_config_close(&tls);
+    return status;
+}
 
 static int serve(const struct options *options)
 {
@@ -31,7 +60,7 @@ static int serve(const struct options *options)
     }
     if (sockets_open(&sockets, options->endpoints, options->endpoint_count,
                      (size_t) options->workers, options->max_connections > 0, &error)) {
-        status = supervisor_run(options, &sockets, services, &pidfile);
+        status = run(options, &sockets, &pidfile);
         sockets_free(&sockets);
     } else {
         log_startup_error(error.what, error.text);
@@ -51,7 +80,7 @@ int main(int argc, char **argv)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
-    signal(SIGHUP, SIG_IGN);  /* nothing to load anew */
+    signal(SIGHUP, SIG_IGN);  /* nothing to load anew yet */
     switch (options_parse(&options, argc, argv)) {
     case CMDLINE_RUN:
         status = serve(&options);

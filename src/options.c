@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "defaults.h"
 #include "log.h"
 #include "reactor.h"
@@ -13,7 +14,14 @@
 #define CONNECTIONS_MOST 1000000000
 #define RATE_MOST 1000000000
 
-static cmdline_setter set_workers, set_model, set_backend;
+#ifdef HAVE_OPENSSL
+enum { HAS_TLS = true };
+#else
+enum { HAS_TLS = false };
+#endif
+
+static cmdline_setter set_workers, set_model, set_backend, set_proxies;
+static cmdline_setter set_tls_file, set_self_signed, set_min_version;
 static void list_backends(const struct cmdline *cmdline);
 
 #define TARGET(member) .target = offsetof(struct options, member)
@@ -38,6 +46,17 @@ static const struct cmdline_option table[] = {
       RANGE(1, CMDLINE_TIME_MOST), .help = "for a TLS handshake or PROXY header (default 10s)" },
     { "drain-timeout", 0, "TIME", cmdline_time, TARGET(drain_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "what connections get at shutdown (default 10s)" },
+    { "proxy-protocol", 0, "CIDR[,...]", set_proxies,
+      .help = "expect a PROXY header, from these only" },
+    { "tls-cert", 0, "FILE", set_tls_file, TARGET(tls_cert),
+      .help = "certificate chain for tls endpoints, PEM" },
+    { "tls-key", 0, "FILE", set_tls_file, TARGET(tls_key),
+      .help = "its private key (default: in the same file)" },
+    { "tls-self-signed", .set = set_self_signed, TARGET(tls_self_signed),
+      .help = "make a key and certificate at start" },
+    { "tls-client-ca", 0, "FILE", set_tls_file, TARGET(tls_client_ca),
+      .help = "demand certificates signed by these" },
+    { "tls-min-version", 0, "1.2|1.3", set_min_version, .help = "the oldest that clients may speak (default 1.2)" },
     { "pid-file", 0, "FILE", cmdline_text, TARGET(pid_file),
       .help = "keep the process id here while serving" },
     { "verbose", 'v', NULL, cmdline_count, TARGET(verbose),
@@ -55,7 +74,7 @@ static const struct cmdline cmdline = {
              "Sends back what it receives (RFC 862), until the peer is done.\n\n",
     .notes = "\nENDPOINT: [echo+]tcp://HOST:PORT, an IPv6 HOST in brackets, * for all addresses,\n"
              "and port 0 for a free one; short: HOST:PORT, :PORT (all) or PORT (localhost).\n"
-             "[echo+]udp://HOST:PORT in the same way.\n"
+             "[echo+]tls://HOST:PORT and udp://HOST:PORT in the same way.\n"
              "[echo+]unix:///PATH or unix://@NAME, with ?mode=OCTAL for the file.\n"
              "Default: " DEFAULT_ENDPOINT "\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",
@@ -100,6 +119,40 @@ static const char *set_backend(const struct cmdline_option *option, void *target
     return reactor_has_backend(value) ? NULL : "unknown backend";
 }
 
+static const char *set_proxies(const struct cmdline_option *option, void *target,
+                               const char *value)
+{
+    struct options *options = target;
+    const char *item;
+
+    (void) option;
+    return access_parse(&options->proxies, value, strlen(value), &item);
+}
+
+static const char *set_tls_file(const struct cmdline_option *option, void *target,
+                                const char *value)
+{
+    return HAS_TLS ? cmdline_text(option, target, value) : "built without TLS";
+}
+
+static const char *set_self_signed(const struct cmdline_option *option, void *target,
+                                   const char *value)
+{
+    return HAS_TLS ? cmdline_flag(option, target, value) : "built without TLS";
+}
+
+static const char *set_min_version(const struct cmdline_option *option, void *target,
+                                   const char *value)
+{
+    struct options *options = target;
+
+    (void) option;
+    options->tls_13_least = strcmp(value, "1.3") == 0;
+    if (strcmp(value, "1.2") != 0 && !options->tls_13_least)
+        return "neither 1.2 nor 1.3";
+    return HAS_TLS ? NULL : "built without TLS";
+}
+
 static void list_backends(const struct cmdline *unused)
 {
     (void) unused;
@@ -107,12 +160,26 @@ static void list_backends(const struct cmdline *unused)
         puts(*method);
 }
 
-/* What an endpoint may ask for, but not of this build. */
-static const char *unsupported(const struct endpoint *endpoint)
+/* What an endpoint needs, but does not get. */
+static const char *check_tls(const struct options *options, const struct endpoint *endpoint)
 {
-    if (endpoint->transport == ENDPOINT_TLS)
-        return "unknown transport";
-    return endpoint->proxy != NULL ? "unknown endpoint key" : NULL;
+    if (endpoint->transport != ENDPOINT_TLS)
+        return NULL;
+    if (!HAS_TLS)
+        return "built without TLS";
+    return options->tls_cert != NULL || options->tls_self_signed
+               ? NULL
+               : "neither --tls-cert nor --tls-self-signed is given";
+}
+
+static const char *parse_proxy_key(const struct endpoint *endpoint, struct access_list *proxies)
+{
+    const char *item;
+
+    if (endpoint->proxy == NULL ||
+        (endpoint->proxy_length == 3 && memcmp(endpoint->proxy, "off", 3) == 0))
+        return NULL;
+    return access_parse(proxies, endpoint->proxy, endpoint->proxy_length, &item);
 }
 
 static enum cmdline_result parse_endpoints(struct options *options, char **texts, size_t count)
@@ -124,23 +191,58 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
         count = 1;
     }
     options->endpoints = calloc(count, sizeof(*options->endpoints));
-    if (options->endpoints == NULL)
+    options->endpoint_proxies = calloc(count, sizeof(*options->endpoint_proxies));
+    if (options->endpoints == NULL || options->endpoint_proxies == NULL)
         return cmdline_wrong("out of memory", texts[0]);
     for (; options->endpoint_count < count; options->endpoint_count++) {
         size_t i = options->endpoint_count;
         const char *wrong = endpoint_parse(texts[i], &options->endpoints[i]);
 
         if (wrong == NULL)
-            wrong = unsupported(&options->endpoints[i]);
+            wrong = check_tls(options, &options->endpoints[i]);
+        if (wrong == NULL)
+            wrong = parse_proxy_key(&options->endpoints[i], &options->endpoint_proxies[i]);
         if (wrong != NULL)
             return cmdline_wrong(wrong, texts[i]);
     }
     return CMDLINE_RUN;
 }
 
+/* Options that exclude, or need, each other; NULL: all is well. */
+static const char *contradiction(const struct options *options)
+{
+    if (options->quiet && options->verbose > 0)
+        return "--quiet --verbose";
+    if (options->tls_cert != NULL && options->tls_self_signed)
+        return "--tls-cert --tls-self-signed";
+    return options->tls_key != NULL && options->tls_cert == NULL ? "--tls-key without --tls-cert"
+                                                                 : NULL;
+}
+
+static bool has_tls_endpoint(const struct options *options)
+{
+    for (size_t i = 0; i < options->endpoint_count; i++)
+        if (options->endpoints[i].transport == ENDPOINT_TLS)
+            return true;
+    return false;
+}
+
+/* Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear. */
+static enum cmdline_result check_tls_use(const struct options *options)
+{
+    if (has_tls_endpoint(options) || (options->tls_cert == NULL && !options->tls_self_signed &&
+                                      options->tls_client_ca == NULL))
+        return CMDLINE_RUN;
+    return cmdline_wrong("no tls endpoint",
+                         options->tls_self_signed    ? "--tls-self-signed"
+                         : options->tls_cert != NULL ? options->tls_cert
+                                                     : options->tls_client_ca);
+}
+
 enum cmdline_result options_parse(struct options *options, int argc, char **argv)
 {
     enum cmdline_result result;
+    const char *wrong;
     int rest;
 
     *options = (struct options){
@@ -153,15 +255,33 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     result = cmdline_parse(&cmdline, options, argc, argv, &rest);
     if (result != CMDLINE_RUN)
         return result;
-    if (options->quiet && options->verbose > 0)
-        return cmdline_wrong("contradictory options", "--quiet --verbose");
-    return parse_endpoints(options, argv + rest, (size_t) (argc - rest));
+    wrong = contradiction(options);
+    if (wrong != NULL)
+        return cmdline_wrong("contradictory options", wrong);
+    result = parse_endpoints(options, argv + rest, (size_t) (argc - rest));
+    return result == CMDLINE_RUN ? check_tls_use(options) : result;
 }
 
 void options_free(struct options *options)
 {
+    for (size_t i = 0; options->endpoint_proxies != NULL && i < options->endpoint_count; i++)
+        access_release(&options->endpoint_proxies[i]);
+    free(options->endpoint_proxies);
+    access_release(&options->proxies);
     free(options->endpoints);
     *options = (struct options){ 0 };
+}
+
+const struct access_list *options_proxies(const struct options *options,
+                                          const struct endpoint *endpoint)
+{
+    const struct access_list *proxies = &options->proxies;
+
+    if (endpoint->transport != ENDPOINT_TCP && endpoint->transport != ENDPOINT_TLS)
+        return NULL;
+    if (endpoint->proxy != NULL)
+        proxies = &options->endpoint_proxies[endpoint - options->endpoints];
+    return proxies->count > 0 ? proxies : NULL;
 }
 
 int options_log_threshold(const struct options *options)

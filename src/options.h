@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "access.h"
 #include "cmdline.h"
 #include "endpoint.h"
 #include "spawn.h"
@@ -20,11 +21,16 @@ struct options {
     uint64_t idle_timeout;    /* 0: never */
     uint64_t handshake_timeout;
     uint64_t drain_timeout;
+    struct access_list proxies; /* of --proxy-protocol */
+    const char *tls_cert, *tls_key, *tls_client_ca; /* files; NULL: not given */
+    bool tls_self_signed;
+    bool tls_13_least; /* --tls-min-version=1.3 */
     const char *pid_file; /* NULL: none */
     uint64_t verbose;
     bool quiet;
     bool to_syslog;
     struct endpoint *endpoints;
+    struct access_list *endpoint_proxies; /* of each one's proxy=, if it has that */
     size_t endpoint_count;
 };
 
@@ -34,6 +40,10 @@ struct options {
  */
 enum cmdline_result options_parse(struct options *options, int argc, char **argv);
 void options_free(struct options *options);
+
+/* Whose PROXY headers are believed at ENDPOINT; NULL: none is expected there. */
+const struct access_list *options_proxies(const struct options *options,
+                                          const struct endpoint *endpoint);
 
 /* The least urgent priority to be logged. */
 int options_log_threshold(const struct options *options);

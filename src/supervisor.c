@@ -13,11 +13,12 @@
 #include "log.h"
 #include "reactor.h"
 
-enum { SIGNALS = 4 };
+enum { SIGNALS = 5 };
 
 struct supervisor {
     struct sockets *sockets;
     struct pidfile *pidfile;
+    struct tls_config *tls; /* NULL: no endpoint needs it */
     struct worker_setup setup;
     struct event_base *base;
     struct crew *crew;
@@ -25,6 +26,7 @@ struct supervisor {
     struct event *pause_timer; /* pending: pauses were told of less than a second ago */
     uint32_t pauses_seen;      /* since they were last told, a bit per enum pause_reason */
     uint32_t pauses_told;      /* what the log has as paused */
+    struct event *rotation;    /* of the keys for session tickets */
     struct event *deadline;    /* of the drain, and a little more */
     int64_t drain_began;       /* 0: not draining */
     struct stats_sum before_drain;
@@ -186,6 +188,56 @@ static void on_usr1(evutil_socket_t number, short what, void *context)
     stats_log(supervisor->setup.stats);
 }
 
+/* A file that is wrong changes nothing. */
+static void reload(struct supervisor *supervisor)
+{
+    struct tls_config_error error;
+    struct log_line line;
+    bool done = tls_config_reload(supervisor->tls, &error);
+
+    if (done)
+        crew_share_credentials(supervisor->crew);
+    log_begin(&line, done ? LOG_NOTICE : LOG_ERR, done ? "reloaded" : "reload-failed");
+    if (!done) {
+        log_text(&line, "error", error.what);
+        log_text(&line, "file", error.file);
+    }
+    log_end(&line);
+}
+
+static void on_hangup(evutil_socket_t number, short what, void *context)
+{
+    struct supervisor *supervisor = context;
+
+    (void) number;
+    (void) what;
+    if (supervisor->tls != NULL && supervisor->drain_began == 0)
+        reload(supervisor);
+}
+
+static void on_rotation(evutil_socket_t fd, short what, void *context)
+{
+    struct supervisor *supervisor = context;
+
+    (void) fd;
+    (void) what;
+    if (tls_config_rotate(supervisor->tls))
+        crew_share_credentials(supervisor->crew);
+    else
+        log_failure(LOG_ERR, "tls-failed", "ticket key", errno);
+}
+
+static void announce_certificate(const struct tls_config *tls)
+{
+    struct log_line line;
+
+    if (tls == NULL || tls->fingerprint[0] == '\0')
+        return;
+    log_begin(&line, LOG_NOTICE, "self-signed");
+    log_text(&line, "fingerprint", tls->fingerprint);
+    log_end(&line);
+}
+
 static bool watch_signals(struct supervisor *supervisor)
 {
     static const struct {
@@ -193,7 +245,7 @@ static bool watch_signals(struct supervisor *supervisor)
         event_callback_fn callback;
     } watched[SIGNALS] = {
         { SIGTERM, on_terminate }, { SIGINT, on_terminate },
-        { SIGCHLD, on_child },     { SIGUSR1, on_usr1 },
+        { SIGCHLD, on_child },     { SIGUSR1, on_usr1 },     { SIGHUP, on_hangup },
     };
 
     for (int i = 0; i < SIGNALS; i++) {
@@ -231,14 +283,17 @@ static bool init(struct supervisor *supervisor)
     log_count_lost_in(&supervisor->setup.stats->lost);
     supervisor->crew = crew_new(supervisor->base, &supervisor->setup, &events);
     supervisor->pause_timer = event_new(supervisor->base, -1, 0, on_pause_timer, supervisor);
+    supervisor->rotation =
+        event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
     return supervisor->crew != NULL && supervisor->pause_timer != NULL &&
-           supervisor->deadline != NULL && watch_signals(supervisor);
+           supervisor->rotation != NULL && supervisor->deadline != NULL && watch_signals(supervisor);
 }
 
 static void release(struct supervisor *supervisor)
 {
     reactor_free_event(supervisor->pause_timer);
+    reactor_free_event(supervisor->rotation);
     reactor_free_event(supervisor->deadline);
     for (int i = 0; i < SIGNALS; i++)
         reactor_free_event(supervisor->signals[i]);
@@ -252,18 +307,23 @@ static void release(struct supervisor *supervisor)
 }
 
 int supervisor_run(const struct options *options, struct sockets *sockets,
-                   const struct service *const *services, struct pidfile *pidfile)
+                   const struct service *const *services, struct tls_config *tls,
+                   struct pidfile *pidfile)
 {
     struct supervisor supervisor = {
         .sockets = sockets,
         .pidfile = pidfile,
-        .setup = { .options = options, .sockets = sockets, .services = services },
+        .tls = tls,
+        .setup = { .options = options, .sockets = sockets, .services = services, .tls = tls },
         .status = 1,
     };
 
     if (init(&supervisor)) {
         log_open(options_log_threshold(options), options->to_syslog);
         sockets_announce(sockets); /* signals are heard by now */
+        announce_certificate(tls);
+        if (tls != NULL)
+            reactor_start_timer(supervisor.rotation, TICKET_KEY_MS);
         if (crew_start(supervisor.crew))
             event_base_dispatch(supervisor.base);
         if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {

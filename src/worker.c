@@ -1,6 +1,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <event2/buffer.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,10 @@
 #include "conn.h"
 #include "datagram.h"
 #include "defaults.h"
-#include "fastpath.h"
 #include "listener.h"
 #include "log.h"
 #include "reactor.h"
+#include "spare.h"
 
 struct worker {
     const struct worker_setup *setup;
@@ -215,6 +216,30 @@ static void stop(struct worker *worker, const char *what)
     event_base_loopbreak(worker->base);
 }
 
+/* In place of others it can fail without harm. */
+static void take_credentials(struct worker *worker, int fd)
+{
+    struct tls_context *context = NULL;
+    struct credentials credentials;
+    struct tls_problem problem;
+
+    errno = ENOMEM;
+    if (fd >= 0 && credentials_unseal(&credentials, fd)) {
+        context = tls_context_new(&credentials, &problem);
+        credentials_clear(&credentials);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (context != NULL) {
+        tls_context_free(worker->conns.tls);
+        worker->conns.tls = context;
+    } else if (worker->conns.tls == NULL) {
+        stop(worker, "tls");
+    } else {
+        log_failure(LOG_ERR, "tls-failed", "credentials", ENOMEM);
+    }
+}
+
 static bool add_socket(struct worker *worker, int fd, const struct worker_listen *listen)
 {
     const struct conn_origin *origin = &worker->origins[listen->address];
@@ -253,6 +278,9 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
 
     (void) length;
     switch ((enum worker_frame) type) {
+    case FRAME_TLS:
+        take_credentials(worker, fd);
+        break;
     case FRAME_LISTEN:
         listen_at(worker, payload, fd);
         break;
@@ -290,6 +318,7 @@ static bool make_origins(struct worker *worker)
         worker->origins[i] = (struct conn_origin){
             .service = worker->setup->services[sockets->list[i].endpoint->service],
             .transport = sockets->list[i].endpoint->transport,
+            .proxies = options_proxies(worker->setup->options, sockets->list[i].endpoint),
             .name = sockets->list[i].name,
             .stats = stats_block(worker->setup->stats, worker->number, (unsigned) i),
         };
@@ -326,6 +355,7 @@ static bool worker_init(struct worker *worker, int fd)
     TAILQ_INIT(&worker->conns.lingering);
     worker->conns.base = worker->base;
     worker->conns.stats = worker->setup->stats;
+    worker->conns.plain = evbuffer_new();
     worker->conns.closed = on_conn_closed;
     worker->conns.shakes = on_conn_shakes;
     worker->conns.lingers = on_conn_lingers;
@@ -334,7 +364,8 @@ static bool worker_init(struct worker *worker, int fd)
         listeners_new(&worker->conns, worker->setup->limits, worker->number, &hooks);
     worker->datagrams = datagrams_new(worker->base, worker->setup->datagram_rates,
                                       worker->setup->sockets);
-    return worker->listeners != NULL && worker->datagrams != NULL && make_origins(worker) && make_timers(worker);
+    return worker->conns.plain != NULL && worker->listeners != NULL &&
+           worker->datagrams != NULL && make_origins(worker) && make_timers(worker);
 }
 
 static void worker_release(struct worker *worker)
@@ -348,9 +379,12 @@ static void worker_release(struct worker *worker)
     reactor_free_event(worker->drain);
     channel_free(worker->channel);
     free(worker->origins);
+    tls_context_free(worker->conns.tls);
+    if (worker->conns.plain != NULL)
+        evbuffer_free(worker->conns.plain);
     if (worker->base != NULL)
         event_base_free(worker->base); /* which frees bufferevents, and their buffers, at last */
-    fastpath_release();
+    spare_release();
 }
 
 int worker_run(const struct worker_setup *setup, unsigned number, int fd)

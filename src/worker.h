@@ -8,9 +8,12 @@
 #include "service.h"
 #include "sockets.h"
 #include "stats.h"
+#include "tls_config.h"
 
 /* What supervisor and worker say to each other over the worker's channel. */
 enum worker_frame {
+    /* To the worker: serve new TLS connections with the sealed credentials that come along. */
+    FRAME_TLS,
     /* To the worker: accept at the descriptor that comes along, as struct worker_listen says. */
     FRAME_LISTEN,
     /* To the worker: no longer accept what is WORKER's (its number is the payload). */
@@ -36,6 +39,7 @@ struct worker_setup {
     const struct options *options;
     const struct sockets *sockets; /* for what they are; the descriptors come by channel */
     const struct service *const *services; /* by enum endpoint_service */
+    const struct tls_config *tls; /* NULL: no endpoint needs it */
     struct stats *stats;
     struct limits *limits;
     struct rates *datagram_rates; /* NULL: no limit */

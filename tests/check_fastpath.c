@@ -8,6 +8,7 @@
 
 #include "src/defaults.h"
 #include "src/fastpath.h"
+#include "src/spare.h"
 #include "src/reactor.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
@@ -75,7 +76,7 @@ static void finish(void)
 {
     inject_reset();
     event_base_free(base);
-    fastpath_release();
+    spare_release();
 }
 
 static bool has_read(void *end)
@@ -221,7 +222,7 @@ START_TEST(without_memory_it_is_an_error)
     for (unsigned nth = 1; nth <= 2; nth++) { /* the buffer; what refers to it */
         struct end end = end_new(0);
 
-        fastpath_release();
+        spare_release();
         end_start(&end);
         write_bytes(end.pair.client, 1, 0, 10);
         inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);

@@ -216,7 +216,7 @@ START_TEST(malformed_values_are_quoted)
         { "-b EPOLL", "unknown backend", "--backend=EPOLL" },
         { "--pid-file=", "empty value", NULL },
         { "--frobnicate", "unknown option", NULL },
-        { "--tls-cert=x.pem", "unknown option", NULL },
+        { "--proxy-protocol=", "malformed prefix", NULL },
         { "-x", "unknown option", "-x" },
         { "-vx", "unknown option", "-x" },
         { "--workers", "option needs a value", NULL },

@@ -48,7 +48,7 @@ static int run(void *argument)
         unlinkat(pidfile.directory, pidfile.draft, 0);
     if (plan->times > 0)
         inject_fail(plan->call, plan->nth, plan->times, EAGAIN);
-    status = supervisor_run(&plan->options, &sockets, services, &pidfile);
+    status = supervisor_run(&plan->options, &sockets, services, NULL, &pidfile);
     inject_reset();
     sockets_free(&sockets);
     pidfile_close(&pidfile);

@@ -27,7 +27,8 @@ plain_units = \
 	tests/check_stats \
 	tests/check_tcp \
 	tests/check_udp
-LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
+LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) \
+	$(CHECK_LIBS)
 
 check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)
@@ -45,7 +46,7 @@ wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pth
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 inject_flags = $(AM_LDFLAGS) $(wrap_flags)
 inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
-	$(CHECK_LIBS)
+	$(OPENSSL_LIBS) $(CHECK_LIBS)
 
 inject_units = \
 	tests/check_channel \

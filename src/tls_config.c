@@ -1,0 +1,205 @@
+#include "tls_config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "defaults.h"
+
+static bool fail(struct tls_config_error *error, const char *what, const char *why,
+                 const char *file)
+{
+    if (why != NULL)
+        snprintf(error->what, sizeof(error->what), "%s (%s)", what, why);
+    else
+        snprintf(error->what, sizeof(error->what), "%s", what);
+    error->file = file;
+    return false;
+}
+
+/* Reads all of FD, a regular file, to *BLOB. Returns NULL, or why not. */
+static const char *read_regular(int fd, struct blob *blob)
+{
+    struct stat status;
+    size_t length = 0;
+    ssize_t got = 1;
+
+    if (fstat(fd, &status) != 0)
+        return strerror(errno);
+    if (!S_ISREG(status.st_mode))
+        return "not a regular file";
+    if (status.st_size > CREDENTIALS_FILE_MOST)
+        return "too large";
+    blob->length = (size_t) status.st_size;
+    blob->data = malloc(blob->length > 0 ? blob->length : 1);
+    if (blob->data == NULL)
+        return strerror(ENOMEM);
+    while (length < blob->length &&
+           (got = read(fd, blob->data + length, blob->length - length)) > 0)
+        length += (size_t) got;
+    blob->length = length;
+    return got < 0 ? strerror(errno) : NULL;
+}
+
+/* O_NONBLOCK: a pipe of that name must not make us wait. */
+static bool read_file(struct blob *blob, const char *what, const char *file,
+                      struct tls_config_error *error)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const char *wrong;
+
+    if (fd < 0)
+        return fail(error, what, strerror(errno), file);
+    wrong = read_regular(fd, blob);
+    close(fd);
+    return wrong == NULL || fail(error, what, wrong, file);
+}
+
+static bool read_files(struct credentials *credentials, const struct tls_settings *settings,
+                       struct tls_config_error *error)
+{
+    const char *key = settings->key != NULL ? settings->key : settings->cert;
+
+    if (settings->cert != NULL &&
+        (!read_file(&credentials->chain, "cannot read certificate", settings->cert, error) ||
+         !read_file(&credentials->key, "cannot read private key", key, error)))
+        return false;
+    return settings->client_ca == NULL ||
+           read_file(&credentials->client_ca, "cannot read client CA", settings->client_ca, error);
+}
+
+/* A file that is there but empty demands certificates that nobody has: better not start. */
+static bool is_client_ca_there(const struct credentials *credentials,
+                               const struct tls_settings *settings, struct tls_config_error *error)
+{
+    return settings->client_ca == NULL || credentials->client_ca.length > 0 ||
+           fail(error, "no certificate in file", NULL, settings->client_ca);
+}
+
+static const char *file_of(const struct tls_settings *settings, enum tls_part part)
+{
+    switch (part) {
+    case TLS_CHAIN:
+        return settings->cert;
+    case TLS_KEY:
+        return settings->key != NULL ? settings->key : settings->cert;
+    case TLS_CLIENT_CA:
+        return settings->client_ca;
+    case TLS_MEMORY:
+        break;
+    }
+    return NULL;
+}
+
+/* Would a worker take them? */
+static bool is_good(const struct credentials *credentials, const struct tls_settings *settings,
+                    struct tls_config_error *error)
+{
+    struct tls_problem problem;
+    struct tls_context *context = tls_context_new(credentials, &problem);
+    const char *file;
+
+    if (context != NULL) {
+        tls_context_free(context);
+        return true;
+    }
+    file = file_of(settings, problem.part);
+    if (file == NULL)
+        return fail(error, "cannot set up TLS", NULL, strerror(ENOMEM));
+    return fail(error, problem.what, NULL, file);
+}
+
+/* CREDENTIALS are what is served with from now on, unless false is returned. */
+static bool adopt(struct tls_config *config, const struct credentials *credentials)
+{
+    int fd = credentials_seal(credentials);
+
+    if (fd < 0)
+        return false;
+    if (config->fd >= 0)
+        close(config->fd);
+    config->fd = fd;
+    return true;
+}
+
+/* Reads the files over CREDENTIALS, which have all else already. */
+static bool load(struct tls_config *config, struct credentials *credentials,
+                 struct tls_config_error *error)
+{
+    const struct tls_settings *settings = &config->settings;
+
+    credentials->is_13_least = settings->is_13_least;
+    if (!read_files(credentials, settings, error) ||
+        !is_client_ca_there(credentials, settings, error) ||
+        !is_good(credentials, settings, error))
+        return false;
+    return adopt(config, credentials) || fail(error, "cannot set up TLS", NULL, strerror(errno));
+}
+
+static bool make_ticket_key(struct ticket_key *key)
+{
+    return getentropy(key, sizeof(*key)) == 0;
+}
+
+bool tls_config_open(struct tls_config *config, const struct tls_settings *settings,
+                     struct tls_config_error *error)
+{
+    struct credentials credentials = { 0 };
+    bool done;
+
+    *config = (struct tls_config){ .settings = *settings, .fd = -1 };
+    done = make_ticket_key(&credentials.current) && make_ticket_key(&credentials.previous) &&
+           (settings->cert != NULL || selfsigned_make(&credentials, config->fingerprint));
+    if (!done)
+        fail(error, "cannot set up TLS", NULL, strerror(ENOMEM));
+    else
+        done = load(config, &credentials, error);
+    credentials_clear(&credentials);
+    return done;
+}
+
+void tls_config_close(struct tls_config *config)
+{
+    if (config->fd >= 0)
+        close(config->fd);
+    config->fd = -1;
+}
+
+bool tls_config_reload(struct tls_config *config, struct tls_config_error *error)
+{
+    struct credentials credentials;
+    bool done;
+
+    if (!credentials_unseal(&credentials, config->fd))
+        return fail(error, "cannot set up TLS", NULL, strerror(ENOMEM));
+    if (config->settings.cert != NULL) {
+        blob_clear(&credentials.chain);
+        blob_clear(&credentials.key);
+    }
+    blob_clear(&credentials.client_ca);
+    done = load(config, &credentials, error);
+    credentials_clear(&credentials);
+    return done;
+}
+
+bool tls_config_rotate(struct tls_config *config)
+{
+    struct credentials credentials;
+    bool done;
+    int error;
+
+    if (!credentials_unseal(&credentials, config->fd)) {
+        errno = ENOMEM;
+        return false;
+    }
+    credentials.previous = credentials.current;
+    done = make_ticket_key(&credentials.current) && adopt(config, &credentials);
+    error = errno;
+    credentials_clear(&credentials);
+    errno = error;
+    return done;
+}
