@@ -207,6 +207,13 @@ static void log_handshake_failed(const struct conn *conn, const char *why)
     log_end(&line);
 }
 
+static bool has_spoken(const struct conn *conn)
+{
+    const struct preface *preface = conn->proxied != NULL ? conn->proxied->preface : NULL;
+
+    return conn->has_spoken || (preface != NULL && preface_received(preface) > 0);
+}
+
 /*
  * One on which no byte came is a health probe, most likely: no noise. But who says something, and
  * does not get through the handshake, is none.
@@ -216,7 +223,7 @@ static int priority_of(const struct conn *conn, enum close_reason reason)
     bool has_failed =
         reason == CLOSE_HANDSHAKE || reason == CLOSE_TLS || reason == CLOSE_PROXY;
 
-    return conn->received > 0 || (has_failed && conn->has_spoken) ? LOG_INFO : LOG_DEBUG;
+    return conn->received > 0 || (has_failed && has_spoken(conn)) ? LOG_INFO : LOG_DEBUG;
 }
 
 static void log_closed(const struct conn *conn, enum close_reason reason)
