@@ -64,7 +64,9 @@ src_libprobe_a_SOURCES = \
 	src/probe/report.c src/probe/report.h \
 	src/probe/run.c src/probe/run.h \
 	src/probe/share.c src/probe/share.h \
-	src/probe/tally.c src/probe/tally.h
+	src/probe/stream.c src/probe/stream.h \
+	src/probe/tally.c src/probe/tally.h \
+	src/probe/target.c src/probe/target.h
 
 bin_PROGRAMS += src/echoprobe
 src_echoprobe_SOURCES = src/probe/main.c

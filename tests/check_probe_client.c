@@ -10,6 +10,7 @@
 #include "src/probe/client.h"
 #include "src/probe/defaults.h"
 #include "src/probe/pattern.h"
+#include "src/probe/stream.h"
 #include "src/reactor.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
@@ -26,6 +27,8 @@ static struct {
 static struct tally tally;
 static struct client_setup setup;
 static struct address addresses[2];
+static struct endpoint endpoint;
+static struct target target;
 static struct client client;
 static int listener;
 
@@ -44,8 +47,9 @@ static void on_opened(struct client *own)
     told.opened++;
 }
 
-static void on_answered(struct client *own, uint64_t messages, uint64_t corrupt)
+static void on_answered(struct client *own, uint64_t first, uint64_t messages, uint64_t corrupt)
 {
+    ck_assert_uint_eq(first, told.answered);
     told.answered += messages;
     told.corrupt += corrupt;
     ck_assert_uint_eq(own->answered, told.answered);
@@ -83,8 +87,9 @@ static void set_up(uint64_t size)
     pattern_init();
     listener = listen_anywhere(&port);
     addresses[0] = loopback(port);
-    setup = (struct client_setup){ .base = reactor_new(NULL), .addresses = addresses,
-                                   .address_count = 1, .size = size, .timeout = 10 * SECOND,
+    target = (struct target){ .endpoint = &endpoint, .addresses = addresses, .count = 1 };
+    setup = (struct client_setup){ .base = reactor_new(NULL), .wire = &stream_wire,
+                                   .target = &target, .size = size, .timeout = 10 * SECOND,
                                    .buffer = buffer, .tally = &tally, .handler = &handler };
     client_init(&client, &setup, 7);
 }
@@ -283,7 +288,7 @@ START_TEST(the_next_address_is_tried)
     addresses[1] = addresses[0];
     close(listen_anywhere(&port));
     addresses[0] = loopback(port);
-    setup.address_count = 2;
+    target.count = 2;
     connect_client();
     ck_assert_uint_eq(client.attempt, 1);
     exchange(3);

@@ -1,19 +1,21 @@
 /*
- * client: one connection to the server: a stream of messages that is sent, comes back, and is
- * verified byte by byte.
+ * client: one connection to the server: messages that are sent, come back, and are verified byte
+ * by byte.
  *
- * Its owner allows messages; the client sends what is allowed as the socket takes it, one send and
- * one receive an event, and tells of each message that is back.
+ * Its owner allows messages; the client sends what is allowed as the socket takes it, and tells of
+ * each message that is back. Here is what is the same for all transports, from the first attempt
+ * to connect to the end; how messages travel is the wire's: a stream, or datagrams.
  */
 #ifndef ECHOD_PROBE_CLIENT_H
 #define ECHOD_PROBE_CLIENT_H
 
+#include <event2/util.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../endpoint.h"
 #include "tally.h"
+#include "target.h"
 
 struct client;
 struct event;
@@ -30,21 +32,41 @@ enum client_phase {
 struct client_handler {
     /* The connection has come about. */
     void (*opened)(struct client *client);
-    /* So many MESSAGES are back, at client->moved_at; of these so many are not what was sent. */
-    void (*answered)(struct client *client, uint64_t messages, uint64_t corrupt);
+    /*
+     * So many MESSAGES, from number FIRST (0, ...) on, are back, at client->moved_at; of these so
+     * many are not what was sent.
+     */
+    void (*answered)(struct client *client, uint64_t first, uint64_t messages, uint64_t corrupt);
     /* It is over: as it should be (WHY is NULL), or for a reason, a text that lasts the call. */
     void (*ended)(struct client *client, const char *why);
+};
+
+/* How messages travel; each function is called while there is a socket. */
+struct wire {
+    int type; /* of the socket */
+    /* The socket is connected; client_opened has to follow. */
+    void (*connected)(struct client *client);
+    /* The socket has something to read; a callback of libevent's, with the client. */
+    void (*readable)(evutil_socket_t fd, short what, void *client);
+    /* It takes bytes again; sends what is allowed. */
+    void (*push)(struct client *client);
+    /* is_last is set: when all is sent, FIN. */
+    void (*finish)(struct client *client);
+    /* The socket is about to be closed. */
+    void (*closing)(struct client *client);
+    /* Looks whether NOW, on clock_ns, it has waited too long for an answer; ends it then. */
+    void (*check)(struct client *client, uint64_t now);
 };
 
 /* What the clients of a thread have in common. */
 struct client_setup {
     struct event_base *base;
-    const struct address *addresses; /* tried in turn until one connects */
-    size_t address_count;
-    uint64_t size;         /* of a message */
-    bool needs_eof;        /* at the end; else a server need not close */
-    uint64_t timeout;      /* ns */
-    unsigned char *buffer; /* PIECE_MAX bytes to receive into */
+    const struct wire *wire;
+    const struct target *target; /* its addresses are tried in turn until one connects */
+    uint64_t size;               /* of a message */
+    bool needs_eof;              /* at the end; else a server need not close */
+    uint64_t timeout;            /* ns */
+    unsigned char *buffer;       /* PIECE_MAX bytes to receive into */
     struct tally *tally;
     const struct client_handler *handler;
     void *context; /* the owner's */
@@ -56,17 +78,20 @@ struct client {
     struct event *readable, *writable; /* NULL without a socket */
     int fd;
     enum client_phase phase;
-    size_t attempt;                /* index of the address */
-    bool is_connected;             /* or was */
-    bool is_blocked;               /* waits until the socket takes more */
-    bool is_last;                  /* FIN follows what is allowed */
-    bool is_spoilt;                /* the message that is coming is not exact */
-    uint64_t number;               /* of the connection: which pattern */
-    uint64_t allowed, answered;    /* messages */
-    uint64_t goal, sent, received; /* bytes; goal: of what is allowed */
-    uint64_t partial;              /* bytes of the message that is coming */
-    uint64_t moved_at;             /* a byte was last sent or received, on clock_ns */
+    size_t attempt;             /* index of the address */
+    bool was_open;              /* or is */
+    bool is_blocked;            /* waits until the socket takes more */
+    bool is_last;               /* FIN follows what is allowed */
+    uint64_t number;            /* of the connection: which pattern */
+    uint64_t allowed, answered; /* messages */
+    uint64_t moved_at;          /* a byte was last sent or received, on clock_ns */
 
+    /* The stream's: */
+    uint64_t sent, received; /* bytes */
+    uint64_t partial;        /* bytes of the message that is coming */
+    bool is_spoilt;          /* that one is not exact */
+
+    /* The owner's: */
     uint64_t target;    /* messages that it is to send */
     uint64_t scheduled; /* messages that were due so far, in the open loop */
     uint64_t given_up;  /* messages that count as lost, whatever comes */
@@ -97,7 +122,15 @@ void client_check(struct client *client, uint64_t now);
 /* Is something on its way, or waits to be sent? */
 static inline bool client_is_owed(const struct client *client)
 {
-    return client->received < client->goal;
+    return client->answered < client->allowed;
 }
+
+/* For wires: */
+
+/* Messages can be sent from now on; tells. */
+void client_opened(struct client *client);
+
+/* Calls push when the socket takes bytes again; or no longer. */
+void client_wait_until_writable(struct client *client, bool wait);
 
 #endif

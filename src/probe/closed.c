@@ -13,9 +13,10 @@ static bool begin(struct share *share)
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t messages,
-                        uint64_t corrupt)
+static void on_answered(struct share *share, struct client *client, uint64_t first,
+                        uint64_t messages, uint64_t corrupt)
 {
+    (void) first;
     (void) corrupt;
     share_allow(share, client, messages, client->moved_at);
 }

@@ -1,16 +1,15 @@
 /* main: options, addresses, the run, and what came of it. */
 #include <locale.h>
 #include <signal.h>
-#include <stdlib.h>
 
 #include "../descriptors.h"
-#include "../endpoint.h"
 #include "../log.h"
 #include "options.h"
 #include "pattern.h"
 #include "plot.h"
 #include "report.h"
 #include "run.h"
+#include "target.h"
 
 static int report(const struct probe_options *options, const struct tally *tally)
 {
@@ -28,9 +27,8 @@ static int report(const struct probe_options *options, const struct tally *tally
 static int probe(const struct probe_options *options)
 {
     static struct tally tally; /* large */
-    struct address *addresses;
-    size_t count;
-    const char *wrong = endpoint_resolve(&options->endpoint, &addresses, &count);
+    struct target target;
+    const char *wrong = target_find(&target, &options->endpoint);
     int status = 1;
 
     if (wrong != NULL) {
@@ -39,9 +37,9 @@ static int probe(const struct probe_options *options)
     }
     descriptors_raise_limit(0);
     pattern_init();
-    if (run_all(options, addresses, count, &tally))
+    if (run_all(options, &target, &tally))
         status = report(options, &tally);
-    free(addresses);
+    target_free(&target);
     return status;
 }
 

@@ -113,9 +113,10 @@ static bool begin(struct share *share)
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t messages,
-                        uint64_t corrupt)
+static void on_answered(struct share *share, struct client *client, uint64_t first,
+                        uint64_t messages, uint64_t corrupt)
 {
+    (void) first;
     (void) messages;
     (void) corrupt;
     feed(share, client, client->moved_at);

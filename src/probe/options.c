@@ -123,6 +123,20 @@ static void fill_in(struct probe_options *options)
         options->threads = options->connections;
 }
 
+/* What a server may make of it, and a client cannot; NULL: nothing. */
+static const char *unfit_for_client(const struct endpoint *endpoint)
+{
+    if (endpoint->transport == ENDPOINT_TLS || endpoint->transport == ENDPOINT_UDP)
+        return "unknown transport";
+    if (endpoint->proxy != NULL || endpoint->mode >= 0)
+        return "endpoint keys are for the server";
+    if (endpoint->transport == ENDPOINT_UNIX)
+        return NULL;
+    if (strcmp(endpoint->host, "*") == 0)
+        return "no host to connect to";
+    return endpoint->port == 0 ? "no port to connect to" : NULL;
+}
+
 static enum cmdline_result parse_endpoint(struct probe_options *options, char **words)
 {
     const char *wrong;
@@ -132,10 +146,8 @@ static enum cmdline_result parse_endpoint(struct probe_options *options, char **
     if (words[1] != NULL)
         return cmdline_wrong("more than one endpoint", words[1]);
     wrong = endpoint_parse(words[0], &options->endpoint);
-    if (wrong == NULL && strcmp(options->endpoint.host, "*") == 0)
-        wrong = "no host to connect to";
-    if (wrong == NULL && options->endpoint.port == 0)
-        wrong = "no port to connect to";
+    if (wrong == NULL)
+        wrong = unfit_for_client(&options->endpoint);
     return wrong == NULL ? CMDLINE_RUN : cmdline_wrong(wrong, words[0]);
 }
 

@@ -7,12 +7,6 @@
 #include "../reactor.h"
 #include "modes.h"
 
-static const char *address_of(const struct client *client, char *out)
-{
-    address_format(&client->setup->addresses[client->attempt], out);
-    return out;
-}
-
 static bool is_waiting(const struct client *client)
 {
     return client->allowed > client->answered && client->allowed > client->given_up;
@@ -47,30 +41,36 @@ static bool begin(struct share *share)
     return true;
 }
 
-static void on_answered(struct share *share, struct client *client, uint64_t messages,
-                        uint64_t corrupt)
+/* Ends with where it went and its number, NUMBER being the first's zero. */
+static void print_line(const struct client *client, const char *what, uint64_t number)
 {
-    uint64_t latency = client->moved_at - share_due(share, client, client->answered - 1);
     char where[ENDPOINT_TEXT_MAX];
+
+    target_name(client->setup->target, client->attempt, where);
+    printf("%s from %s: seq=%llu", what, where, (unsigned long long) number + 1);
+}
+
+static void on_answered(struct share *share, struct client *client, uint64_t first,
+                        uint64_t messages, uint64_t corrupt)
+{
+    uint64_t latency = client->moved_at - share_due(share, client, first);
+    char what[32];
 
     (void) messages;
     if (share->common->options->json)
         return;
-    printf("%llu bytes from %s: seq=%llu time=%.3f ms%s\n",
-           (unsigned long long) share->setup.size, address_of(client, where),
-           (unsigned long long) client->answered, (double) latency / 1e6,
-           corrupt == 0 ? "" : " (corrupt)");
+    snprintf(what, sizeof(what), "%llu bytes", (unsigned long long) share->setup.size);
+    print_line(client, what, first);
+    printf(" time=%.3f ms%s\n", (double) latency / 1e6, corrupt == 0 ? "" : " (corrupt)");
     fflush(stdout);
 }
 
 static void tell_lost(const struct share *share, const struct client *client)
 {
-    char where[ENDPOINT_TEXT_MAX];
-
     if (share->common->options->json)
         return;
-    printf("no answer from %s: seq=%llu\n", address_of(client, where),
-           (unsigned long long) client->allowed);
+    print_line(client, "no answer", client->allowed - 1);
+    putchar('\n');
     fflush(stdout);
 }
 

@@ -47,14 +47,14 @@ static bool is_new(struct run *run, const char *why)
     return false;
 }
 
-static void on_failed(struct common *common, const char *why, const struct address *address)
+static void on_failed(struct common *common, const char *why, size_t index)
 {
     struct run *run = (struct run *) common; /* its first member */
     char where[ENDPOINT_TEXT_MAX];
 
     pthread_mutex_lock(&run->lock);
     if (is_new(run, why)) {
-        endpoint_format(&common->options->endpoint, address, where);
+        target_format(common->target, index, where);
         live_clear(&run->live);
         log_startup_error(why, where);
     }
@@ -190,13 +190,13 @@ static void clean_up(struct run *run)
     close_descriptor(run->common.ended_fd);
 }
 
-bool run_all(const struct probe_options *options, struct address *addresses, size_t count,
+bool run_all(const struct probe_options *options, const struct target *target,
              struct tally *tally)
 {
     struct run run = {
-        .common = { .options = options, .mode = modes[options->mode], .addresses = addresses,
-                    .address_count = count, .connecting = options->threads, .go_fd = -1,
-                    .stop_fd = -1, .ended_fd = -1, .failed = on_failed },
+        .common = { .options = options, .mode = modes[options->mode], .target = target,
+                    .connecting = options->threads, .go_fd = -1, .stop_fd = -1, .ended_fd = -1,
+                    .failed = on_failed },
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
     bool is_ready = make_descriptors(&run.common) && make_shares(&run) && make_events(&run);

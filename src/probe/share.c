@@ -10,6 +10,7 @@
 #include "../clock.h"
 #include "../reactor.h"
 #include "defaults.h"
+#include "stream.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -64,20 +65,20 @@ static void record(struct share *share, const struct client *client, uint64_t me
     histogram_add(&share->tally.latency, client->moved_at > due ? client->moved_at - due : 0);
 }
 
-static void on_answered(struct client *client, uint64_t messages, uint64_t corrupt)
+static void on_answered(struct client *client, uint64_t first, uint64_t messages, uint64_t corrupt)
 {
     struct share *share = client->setup->context;
     const struct mode *mode = share->common->mode;
-    uint64_t first = client->answered - messages;
+    uint64_t end = first + messages;
 
     if (first < client->given_up) /* too late */
-        first = client->given_up < client->answered ? client->given_up : client->answered;
-    for (uint64_t i = first; i < client->answered; i++)
+        first = client->given_up < end ? client->given_up : end;
+    for (uint64_t i = first; i < end; i++)
         record(share, client, i);
-    tally_add(&share->tally, TALLY_MESSAGES, client->answered - first);
+    tally_add(&share->tally, TALLY_MESSAGES, end - first);
     share->tally.ended_at = client->moved_at;
-    if (mode->answered != NULL && first < client->answered)
-        mode->answered(share, client, messages, corrupt);
+    if (mode->answered != NULL && first < end)
+        mode->answered(share, client, first, end - first, corrupt);
     finish_if_done(share, client);
 }
 
@@ -89,13 +90,13 @@ static void on_ended(struct client *client, const char *why)
         client->answered > client->given_up ? client->answered : client->given_up;
 
     share->open--;
-    if (!client->is_connected)
+    if (!client->was_open)
         on_decided(share);
     tally_add(&share->tally, TALLY_LOST, begun - settled);
     if (why == NULL)
         return;
     tally_add(&share->tally, TALLY_ERRORS, 1);
-    share->common->failed(share->common, why, &share->setup.addresses[client->attempt]);
+    share->common->failed(share->common, why, client->attempt);
 }
 
 static const struct client_handler handler = { on_opened, on_answered, on_ended };
@@ -229,8 +230,8 @@ static void set_up(struct share *share)
 
     share->setup = (struct client_setup){
         .base = share->base,
-        .addresses = common->addresses,
-        .address_count = common->address_count,
+        .wire = &stream_wire,
+        .target = common->target,
         .size = common->options->size,
         .needs_eof = common->mode->needs_eof,
         .timeout = common->options->timeout * NS_PER_MS,

@@ -23,8 +23,7 @@ struct mode;
 struct common {
     const struct probe_options *options;
     const struct mode *mode;
-    struct address *addresses;
-    size_t address_count;
+    const struct target *target;
     _Atomic uint64_t connecting; /* threads that still connect */
     _Atomic uint64_t began_at;   /* on clock_ns; 0: not yet */
     /* Descriptors that all threads watch, and none reads: */
@@ -32,8 +31,8 @@ struct common {
     int stop_fd; /* readable: no more is to be sent */
     /* An eventfd, to which each thread adds one at its end. */
     int ended_fd;
-    /* Tells the user WHY a connection to ADDRESS failed; from any thread. */
-    void (*failed)(struct common *common, const char *why, const struct address *address);
+    /* Tells the user WHY a connection to the target's address INDEX failed; from any thread. */
+    void (*failed)(struct common *common, const char *why, size_t index);
 };
 
 struct share {
@@ -61,9 +60,12 @@ struct mode {
     bool needs_eof;
     /* All are connected: begin. False: no memory or no descriptor. */
     bool (*begin)(struct share *share);
-    /* So many MESSAGES of CLIENT are back, of these so many CORRUPT; NULL: it does not care. */
-    void (*answered)(struct share *share, struct client *client, uint64_t messages,
-                     uint64_t corrupt);
+    /*
+     * So many MESSAGES of CLIENT, from number FIRST on, are back, of these so many CORRUPT. NULL:
+     * it does not care.
+     */
+    void (*answered)(struct share *share, struct client *client, uint64_t first,
+                     uint64_t messages, uint64_t corrupt);
     /* When message number MESSAGE of CLIENT should have been sent, on clock_ns. */
     uint64_t (*due)(const struct share *share, const struct client *client, uint64_t message);
     /* NULL, or: looks whether NOW an answer is missing, while CLIENT is open. */
