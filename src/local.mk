@@ -49,12 +49,15 @@ src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS)
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a
 src_libprobe_a_SOURCES = \
+	src/probe/batch.c src/probe/batch.h \
 	src/probe/client.c src/probe/client.h \
 	src/probe/closed.c \
+	src/probe/datagram.c src/probe/datagram.h \
 	src/probe/defaults.h \
 	src/probe/half_close.c \
 	src/probe/histogram.c src/probe/histogram.h \
 	src/probe/live.c src/probe/live.h \
+	src/probe/message.c src/probe/message.h \
 	src/probe/modes.h \
 	src/probe/open.c \
 	src/probe/options.c src/probe/options.h \
@@ -66,7 +69,8 @@ src_libprobe_a_SOURCES = \
 	src/probe/share.c src/probe/share.h \
 	src/probe/stream.c src/probe/stream.h \
 	src/probe/tally.c src/probe/tally.h \
-	src/probe/target.c src/probe/target.h
+	src/probe/target.c src/probe/target.h \
+	src/probe/window.c src/probe/window.h
 
 bin_PROGRAMS += src/echoprobe
 src_echoprobe_SOURCES = src/probe/main.c

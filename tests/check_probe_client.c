@@ -52,7 +52,7 @@ static void on_answered(struct client *own, uint64_t first, uint64_t messages, u
     ck_assert_uint_eq(first, told.answered);
     told.answered += messages;
     told.corrupt += corrupt;
-    ck_assert_uint_eq(own->answered, told.answered);
+    ck_assert_uint_eq(own->settled, told.answered);
 }
 
 static void on_ended(struct client *own, const char *why)
@@ -62,7 +62,8 @@ static void on_ended(struct client *own, const char *why)
     strncpy(told.why, why != NULL ? why : "", sizeof(told.why) - 1);
 }
 
-static const struct client_handler handler = { on_opened, on_answered, on_ended };
+static const struct client_handler handler = { .opened = on_opened, .answered = on_answered,
+                                               .ended = on_ended };
 
 static struct address loopback(uint16_t port)
 {

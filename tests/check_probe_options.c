@@ -113,6 +113,16 @@ START_TEST(in_the_open_loop_a_time_is_a_number_of_messages)
 }
 END_TEST
 
+START_TEST(datagrams_have_sizes_and_patience_of_their_own)
+{
+    ck_assert_uint_eq(expect_good("udp://a:7").timeout, 1000);
+    ck_assert_uint_eq(expect_good("-W 3 udp://a:7").timeout, 3000);
+    ck_assert_uint_eq(expect_good("-s 0 udp://a:7").size, 0);
+    ck_assert_uint_eq(expect_good("-s 65507 --load -n 10000000000 udp://a:7").size, 65507);
+    ck_assert_uint_eq(expect_good("unix:///x").timeout, 10000);
+}
+END_TEST
+
 START_TEST(modes_have_names)
 {
     ck_assert_str_eq(probe_mode_name(expect_good("7").mode), "ping");
@@ -133,6 +143,7 @@ START_TEST(what_contradicts_is_wrong)
     expect_wrong("--half-close -d 1 7", "contradictory options: --half-close --duration");
     expect_wrong("--half-close -p 1 7", "contradictory options: --half-close --in-flight");
     expect_wrong("-p 2 7", "contradictory options: --in-flight without a load");
+    expect_wrong("--half-close udp://a:7", "contradictory options: --half-close with udp");
     expect_wrong("--json --plot 7", "contradictory options: --json --plot");
 }
 END_TEST
@@ -140,7 +151,8 @@ END_TEST
 START_TEST(values_out_of_range_are_wrong)
 {
     expect_wrong("-n 0 7", "number out of range: --count=0");
-    expect_wrong("-s 0 7", "number out of range: --size=0");
+    expect_wrong("-s 0 7", "only udp has empty messages: --size=0");
+    expect_wrong("-s 65508 udp://a:7", "larger than a datagram: --size=65508");
     expect_wrong("-s 1073741825 7", "number out of range: --size=1073741825");
     expect_wrong("-c 0 7", "number out of range: --connections=0");
     expect_wrong("-t 0 7", "number out of range: --threads=0");
@@ -162,6 +174,12 @@ START_TEST(exactly_one_endpoint_that_can_be_connected_to)
     expect_wrong(":7", "no host to connect to: :7");
     expect_wrong("localhost:0", "no port to connect to: localhost:0");
     expect_wrong("tcp://localhost", "missing port: tcp://localhost");
+    expect_wrong("udp://*:7", "no host to connect to: udp://*:7");
+    expect_wrong("unix://x", "neither an absolute path nor @name: unix://x");
+    expect_wrong("unix:///x?mode=0600", "endpoint keys are for the server: unix:///x?mode=0600");
+    expect_wrong("7?proxy=off", "endpoint keys are for the server: 7?proxy=off");
+    ck_assert_str_eq(expect_good("unix:///x").endpoint.host, "/x");
+    ck_assert_str_eq(expect_good("unix://@x").endpoint.host, "@x");
 }
 END_TEST
 
@@ -172,6 +190,7 @@ int main(void)
         letters_and_values,
         a_load_ends_by_itself,
         in_the_open_loop_a_time_is_a_number_of_messages,
+        datagrams_have_sizes_and_patience_of_their_own,
         modes_have_names,
         what_contradicts_is_wrong,
         values_out_of_range_are_wrong,

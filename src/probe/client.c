@@ -17,7 +17,8 @@ static void close_socket(struct client *client)
     client->readable = client->writable = NULL;
     if (client->fd < 0)
         return;
-    client->setup->wire->closing(client);
+    if (client->setup->wire->closing != NULL)
+        client->setup->wire->closing(client);
     close(client->fd);
     client->fd = -1;
 }
@@ -32,6 +33,7 @@ void client_end(struct client *client, const char *why)
     if (client->phase == CLIENT_ENDED)
         return;
     close_socket(client);
+    window_free(&client->window);
     client->phase = CLIENT_ENDED;
     client->setup->handler->ended(client, why);
 }
@@ -70,16 +72,18 @@ void client_finish(struct client *client)
 
 void client_opened(struct client *client)
 {
+    bool is_first = !client->was_open; /* datagrams see later that an address was none */
+
     client->phase = CLIENT_OPEN;
     client->was_open = true;
     client->moved_at = clock_ns();
     client_wait_until_writable(client, false);
     event_add(client->readable, NULL);
-    client->setup->handler->opened(client);
+    if (is_first)
+        client->setup->handler->opened(client);
 }
 
-/* This address is none; on with the next. */
-static void give_up_attempt(struct client *client, int error)
+void client_try_next(struct client *client, int error)
 {
     close_socket(client);
     if (client->attempt + 1 == client->setup->target->count) {
@@ -106,7 +110,7 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
     if (error == 0)
         client->setup->wire->connected(client);
     else
-        give_up_attempt(client, error);
+        client_try_next(client, error);
 }
 
 /* Opens the socket and its events; 0, or errno. */
@@ -134,7 +138,7 @@ static void try_address(struct client *client, const struct sockaddr *address, s
     else if (errno == EINPROGRESS)
         client_wait_until_writable(client, true);
     else if (errno != EAGAIN) /* a unix socket's queue is full, and nothing tells when it is not */
-        give_up_attempt(client, errno);
+        client_try_next(client, errno);
 }
 
 void client_connect(struct client *client)
@@ -151,7 +155,7 @@ void client_connect(struct client *client)
     if (error == 0)
         try_address(client, address, length);
     else
-        give_up_attempt(client, error);
+        client_try_next(client, error);
 }
 
 static void check_connecting(struct client *client, uint64_t silence)
@@ -161,7 +165,7 @@ static void check_connecting(struct client *client, uint64_t silence)
         target_address(client->setup->target, client->attempt, &length);
 
     if (silence >= client->setup->timeout)
-        give_up_attempt(client, ETIMEDOUT);
+        client_try_next(client, ETIMEDOUT);
     else if (!client->is_blocked)
         try_address(client, address, length);
 }

@@ -16,7 +16,9 @@
 
 #include "tally.h"
 #include "target.h"
+#include "window.h"
 
+struct batch;
 struct client;
 struct event;
 struct event_base;
@@ -37,22 +39,25 @@ struct client_handler {
      * many are not what was sent.
      */
     void (*answered)(struct client *client, uint64_t first, uint64_t messages, uint64_t corrupt);
+    /* That MESSAGE is lost; of wires that may lose one. */
+    void (*lost)(struct client *client, uint64_t message);
     /* It is over: as it should be (WHY is NULL), or for a reason, a text that lasts the call. */
     void (*ended)(struct client *client, const char *why);
 };
 
 /* How messages travel; each function is called while there is a socket. */
 struct wire {
-    int type; /* of the socket */
+    int type;   /* of the socket */
+    bool loses; /* a message may be lost while others go on */
     /* The socket is connected; client_opened has to follow. */
     void (*connected)(struct client *client);
     /* The socket has something to read; a callback of libevent's, with the client. */
     void (*readable)(evutil_socket_t fd, short what, void *client);
     /* It takes bytes again; sends what is allowed. */
     void (*push)(struct client *client);
-    /* is_last is set: when all is sent, FIN. */
+    /* is_last is set: when all is sent, FIN, and when all is back, the end. */
     void (*finish)(struct client *client);
-    /* The socket is about to be closed. */
+    /* The socket is about to be closed; NULL: it does not care. */
     void (*closing)(struct client *client);
     /* Looks whether NOW, on clock_ns, it has waited too long for an answer; ends it then. */
     void (*check)(struct client *client, uint64_t now);
@@ -66,7 +71,8 @@ struct client_setup {
     uint64_t size;               /* of a message */
     bool needs_eof;              /* at the end; else a server need not close */
     uint64_t timeout;            /* ns */
-    unsigned char *buffer;       /* PIECE_MAX bytes to receive into */
+    unsigned char *buffer;       /* of streams: PIECE_MAX bytes to receive into */
+    struct batch *batch;         /* of datagrams */
     struct tally *tally;
     const struct client_handler *handler;
     void *context; /* the owner's */
@@ -83,13 +89,17 @@ struct client {
     bool is_blocked;            /* waits until the socket takes more */
     bool is_last;               /* FIN follows what is allowed */
     uint64_t number;            /* of the connection: which pattern */
-    uint64_t allowed, answered; /* messages */
+    uint64_t allowed, settled;  /* messages; settled: back, or lost (datagrams) */
     uint64_t moved_at;          /* a byte was last sent or received, on clock_ns */
 
     /* The stream's: */
     uint64_t sent, received; /* bytes */
     uint64_t partial;        /* bytes of the message that is coming */
     bool is_spoilt;          /* that one is not exact */
+
+    /* Of datagrams: */
+    struct window window; /* those on their way */
+    bool is_proven;       /* something came from this address */
 
     /* The owner's: */
     uint64_t target;    /* messages that it is to send */
@@ -122,13 +132,16 @@ void client_check(struct client *client, uint64_t now);
 /* Is something on its way, or waits to be sent? */
 static inline bool client_is_owed(const struct client *client)
 {
-    return client->answered < client->allowed;
+    return client->settled < client->allowed;
 }
 
 /* For wires: */
 
 /* Messages can be sent from now on; tells. */
 void client_opened(struct client *client);
+
+/* This address is none, for the reason ERROR; connects to the next one, or ends. */
+void client_try_next(struct client *client, int error);
 
 /* Calls push when the socket takes bytes again; or no longer. */
 void client_wait_until_writable(struct client *client, bool wait);

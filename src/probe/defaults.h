@@ -14,6 +14,21 @@
 /* What is sent or received at a time. Measured: less costs calls, more the cache that verifies. */
 #define PIECE_MAX ((size_t) 64 * 1024)
 
+/* UDP: nothing is sent again, so what takes as long as a first retransmission would is lost. */
+#define DEFAULT_UDP_TIMEOUT_MS 1000
+/* The longest datagram over IPv4: 65535 less the headers of IP and UDP. */
+#define UDP_SIZE_MOST 65507
+/* Datagrams sent or received in one call: measured, more did not pay... */
+#define BATCH_DATAGRAMS 64
+/* ... and of large ones, so many bytes of them: what fits a cache. */
+#define BATCH_BYTES ((size_t) 1024 * 1024)
+/* Asked of the kernel, which gives less by default: what may come back at the same time. */
+#define RECEIVE_BUFFER (4 * 1024 * 1024)
+/* Datagrams on their way on one socket: what so many others have overtaken is lost. */
+#define WINDOW_MOST ((uint64_t) 1 << 20)
+/* What a window has room for to begin with. */
+#define WINDOW_LEAST 16
+
 /* In the open loop, messages that are counted as due at a time: some ms of work. */
 #define BATCH_MOST 65536
 

@@ -50,7 +50,7 @@ static void feed(const struct share *share, struct client *client, uint64_t now)
 {
     uint64_t most = share->common->options->in_flight;
     uint64_t waiting = client->scheduled - client->allowed;
-    uint64_t in_flight = client->allowed - client->answered;
+    uint64_t in_flight = client->allowed - client->settled;
 
     if (most > 0 && waiting > most - in_flight)
         waiting = most - in_flight;
@@ -122,8 +122,15 @@ static void on_answered(struct share *share, struct client *client, uint64_t fir
     feed(share, client, client->moved_at);
 }
 
+static void on_lost(struct share *share, struct client *client, uint64_t message)
+{
+    (void) message;
+    feed(share, client, clock_ns());
+}
+
 const struct mode open_mode = {
     .begin = begin,
     .answered = on_answered,
+    .lost = on_lost,
     .due = due,
 };

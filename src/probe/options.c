@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "defaults.h"
@@ -18,7 +19,7 @@
 static const struct cmdline_option table[] = {
     { "count", 'n', "N", cmdline_number, TARGET(count), RANGE(1, COUNT_MOST),
       .help = "messages in all (default: no limit)" },
-    { "size", 's', "N", cmdline_number, TARGET(size), RANGE(1, SIZE_MOST),
+    { "size", 's', "N", cmdline_number, TARGET(size), RANGE(0, SIZE_MOST),
       .help = "bytes of a message (default 64)" },
     { "interval", 'i', "TIME", cmdline_time, TARGET(interval), RANGE(1, CMDLINE_TIME_MOST),
       .help = "time between pings (default 1s)" },
@@ -37,7 +38,7 @@ static const struct cmdline_option table[] = {
     { "threads", 't', "N", cmdline_number, TARGET(threads), RANGE(1, THREADS_MOST),
       .help = "client threads (default 1)" },
     { "timeout", 'W', "TIME", cmdline_time, TARGET(timeout), RANGE(1, CMDLINE_TIME_MOST),
-      .help = "wait so long for an answer (default 10s)" },
+      .help = "wait so long for an answer (10s; udp 1s)" },
     { "json", .set = cmdline_flag, TARGET(json), .help = "print one JSON object and nothing else" },
     { "plot", .set = cmdline_flag, TARGET(plot), .help = "draw the latencies in the terminal" },
     CMDLINE_STANDARD_OPTIONS,
@@ -69,7 +70,7 @@ const char *probe_mode_name(enum probe_mode mode)
 /* Options that exclude each other; NULL: there are none. */
 static const char *contradiction(const struct probe_options *options)
 {
-    bool is_open = options->rate > 0;
+    bool is_open = options->rate > 0, is_udp = options->endpoint.transport == ENDPOINT_UDP;
     const struct {
         bool is_so;
         const char *text;
@@ -83,6 +84,7 @@ static const char *contradiction(const struct probe_options *options)
         { options->half_close && options->duration > 0, "--half-close --duration" },
         { options->half_close && options->in_flight > 0, "--half-close --in-flight" },
         { !options->load && !is_open && options->in_flight > 0, "--in-flight without a load" },
+        { is_udp && options->half_close, "--half-close with udp" },
         { options->json && options->plot, "--json --plot" },
     };
 
@@ -90,6 +92,18 @@ static const char *contradiction(const struct probe_options *options)
         if (all[i].is_so)
             return all[i].text;
     return NULL;
+}
+
+/* Datagrams may be empty, and are limited. */
+static enum cmdline_result check_size(const struct probe_options *options)
+{
+    bool is_udp = options->endpoint.transport == ENDPOINT_UDP;
+    char text[32];
+
+    if (is_udp ? options->size <= UDP_SIZE_MOST : options->size > 0)
+        return CMDLINE_RUN;
+    snprintf(text, sizeof(text), "--size=%llu", (unsigned long long) options->size);
+    return cmdline_wrong(is_udp ? "larger than a datagram" : "only udp has empty messages", text);
 }
 
 /* In the open loop, a time is a number of messages. */
@@ -119,6 +133,9 @@ static void fill_in(struct probe_options *options)
         options->duration = DEFAULT_DURATION_MS;
     if (options->rate > 0 && options->duration > 0)
         count_for_duration(options);
+    if (options->timeout == 0)
+        options->timeout = options->endpoint.transport == ENDPOINT_UDP ? DEFAULT_UDP_TIMEOUT_MS
+                                                                       : DEFAULT_TIMEOUT_MS;
     if (options->threads > options->connections)
         options->threads = options->connections;
 }
@@ -126,7 +143,7 @@ static void fill_in(struct probe_options *options)
 /* What a server may make of it, and a client cannot; NULL: nothing. */
 static const char *unfit_for_client(const struct endpoint *endpoint)
 {
-    if (endpoint->transport == ENDPOINT_TLS || endpoint->transport == ENDPOINT_UDP)
+    if (endpoint->transport == ENDPOINT_TLS)
         return "unknown transport";
     if (endpoint->proxy != NULL || endpoint->mode >= 0)
         return "endpoint keys are for the server";
@@ -161,16 +178,19 @@ enum cmdline_result probe_options_parse(struct probe_options *options, int argc,
         .size = DEFAULT_SIZE,
         .connections = 1,
         .threads = 1,
-        .timeout = DEFAULT_TIMEOUT_MS,
     };
     result = cmdline_parse(&cmdline, options, argc, argv, &rest);
+    if (result == CMDLINE_RUN)
+        result = parse_endpoint(options, argv + rest);
     if (result != CMDLINE_RUN)
         return result;
     wrong = contradiction(options);
     if (wrong != NULL)
         return cmdline_wrong("contradictory options", wrong);
+    if (check_size(options) != CMDLINE_RUN)
+        return CMDLINE_WRONG;
     fill_in(options);
-    if (options->count > (uint64_t) INT64_MAX / options->size)
+    if (options->size > 0 && options->count > (uint64_t) INT64_MAX / options->size)
         return cmdline_wrong("more bytes than can be counted", "--size");
-    return parse_endpoint(options, argv + rest);
+    return CMDLINE_RUN;
 }

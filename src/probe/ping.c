@@ -9,10 +9,10 @@
 
 static bool is_waiting(const struct client *client)
 {
-    return client->allowed > client->answered && client->allowed > client->given_up;
+    return client->allowed > client->settled && client->allowed > client->given_up;
 }
 
-/* One that still waits for its answer is left out. */
+/* One that still waits for its answer is left out, if that would hold up the next one. */
 static void on_interval(evutil_socket_t fd, short what, void *context)
 {
     struct share *share = context;
@@ -22,7 +22,7 @@ static void on_interval(evutil_socket_t fd, short what, void *context)
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
 
-        if (is_waiting(client))
+        if (!share->setup.wire->loses && is_waiting(client))
             continue;
         share_allow(share, client, 1, clock_ns());
         client_push(client);
@@ -65,16 +65,16 @@ static void on_answered(struct share *share, struct client *client, uint64_t fir
     fflush(stdout);
 }
 
-static void tell_lost(const struct share *share, const struct client *client)
+static void on_lost(struct share *share, struct client *client, uint64_t message)
 {
     if (share->common->options->json)
         return;
-    print_line(client, "no answer", client->allowed - 1);
+    print_line(client, "no answer", message);
     putchar('\n');
     fflush(stdout);
 }
 
-/* What is not back in time is lost; the next one is sent nevertheless. */
+/* On a stream too, what is not back in time is lost; the next one is sent nevertheless. */
 static void check(struct share *share, struct client *client, uint64_t now)
 {
     if (!is_waiting(client) ||
@@ -82,7 +82,7 @@ static void check(struct share *share, struct client *client, uint64_t now)
         return;
     client->given_up = client->allowed;
     tally_add(&share->tally, TALLY_LOST, 1);
-    tell_lost(share, client);
+    on_lost(share, client, client->allowed - 1);
     if (share->is_stopping || client->allowed == client->target)
         client_end(client, NULL);
 }
@@ -90,6 +90,7 @@ static void check(struct share *share, struct client *client, uint64_t now)
 const struct mode ping_mode = {
     .begin = begin,
     .answered = on_answered,
+    .lost = on_lost,
     .due = share_due,
     .check = check,
 };

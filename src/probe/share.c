@@ -9,6 +9,8 @@
 
 #include "../clock.h"
 #include "../reactor.h"
+#include "batch.h"
+#include "datagram.h"
 #include "defaults.h"
 #include "stream.h"
 
@@ -22,13 +24,15 @@ void share_allow(struct share *share, struct client *client, uint64_t messages, 
         return;
     if (messages > left)
         messages = left;
-    for (uint64_t i = 0; i < messages; i++)
+    for (uint64_t i = 0; client->due != NULL && i < messages; i++)
         client->due[(client->allowed + i) & share->ring_mask] = now;
     client_allow(client, messages, now);
 }
 
 uint64_t share_due(const struct share *share, const struct client *client, uint64_t message)
 {
+    if (client->due == NULL) /* datagrams go out at once */
+        return window_given_at(&client->window, message);
     return client->due[message & share->ring_mask];
 }
 
@@ -82,12 +86,23 @@ static void on_answered(struct client *client, uint64_t first, uint64_t messages
     finish_if_done(share, client);
 }
 
+static void on_lost(struct client *client, uint64_t message)
+{
+    struct share *share = client->setup->context;
+    const struct mode *mode = share->common->mode;
+
+    tally_add(&share->tally, TALLY_LOST, 1);
+    if (mode->lost != NULL)
+        mode->lost(share, client, message);
+    finish_if_done(share, client);
+}
+
 static void on_ended(struct client *client, const char *why)
 {
     struct share *share = client->setup->context;
     uint64_t begun = client->scheduled > client->allowed ? client->scheduled : client->allowed;
     uint64_t settled =
-        client->answered > client->given_up ? client->answered : client->given_up;
+        client->settled > client->given_up ? client->settled : client->given_up;
 
     share->open--;
     if (!client->was_open)
@@ -99,7 +114,7 @@ static void on_ended(struct client *client, const char *why)
     share->common->failed(share->common, why, client->attempt);
 }
 
-static const struct client_handler handler = { on_opened, on_answered, on_ended };
+static const struct client_handler handler = { on_opened, on_answered, on_lost, on_ended };
 
 static void end_all(struct share *share, const char *why)
 {
@@ -137,7 +152,7 @@ static void on_stop(evutil_socket_t fd, short what, void *context)
     share_stop(share);
 }
 
-/* The end of sending; then, of waiting. */
+/* The end of sending; then, of waiting: a stream that is not done has failed. */
 static void on_deadline(evutil_socket_t fd, short what, void *context)
 {
     struct share *share = context;
@@ -145,7 +160,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     (void) fd;
     (void) what;
     if (share->is_stopping)
-        end_all(share, strerror(ETIMEDOUT));
+        end_all(share, share->setup.wire->loses ? NULL : strerror(ETIMEDOUT));
     else
         share_stop(share);
 }
@@ -161,7 +176,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
 
-        if (mode->check != NULL && client->phase == CLIENT_OPEN)
+        if (mode->check != NULL && client->phase == CLIENT_OPEN && !share->setup.wire->loses)
             mode->check(share, client, now);
         else
             client_check(client, now);
@@ -200,46 +215,57 @@ static uint64_t target_of(const struct probe_options *options, uint64_t number)
            (number < options->count % options->connections ? 1 : 0);
 }
 
+static bool make_rings(struct share *share)
+{
+    size_t ring = 1;
+
+    while (ring < share->common->options->in_flight)
+        ring *= 2;
+    share->ring_mask = ring - 1;
+    share->due = calloc(share->count * ring, sizeof(*share->due));
+    return share->due != NULL;
+}
+
 /* Each of the threads in turn gets a connection. */
 static bool make_clients(struct share *share)
 {
     const struct probe_options *options = share->common->options;
-    size_t first = share->number, all = options->connections, ring = 1;
+    size_t first = share->number, all = options->connections;
 
-    while (ring < options->in_flight)
-        ring *= 2;
-    share->ring_mask = ring - 1;
     share->count = (all - first + options->threads - 1) / options->threads;
     share->clients = calloc(share->count, sizeof(*share->clients));
-    share->due = calloc(share->count * ring, sizeof(*share->due));
-    if (share->clients == NULL || share->due == NULL)
+    if (share->clients == NULL || (!share->setup.wire->loses && !make_rings(share)))
         return false;
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
 
         client_init(client, &share->setup, first + i * options->threads);
         client->target = target_of(options, client->number);
-        client->due = share->due + i * ring;
+        if (share->due != NULL)
+            client->due = share->due + i * (share->ring_mask + 1);
     }
     return true;
 }
 
-static void set_up(struct share *share)
+static bool set_up(struct share *share)
 {
     const struct common *common = share->common;
+    bool is_udp = common->options->endpoint.transport == ENDPOINT_UDP;
 
     share->setup = (struct client_setup){
         .base = share->base,
-        .wire = &stream_wire,
+        .wire = is_udp ? &datagram_wire : &stream_wire,
         .target = common->target,
         .size = common->options->size,
         .needs_eof = common->mode->needs_eof,
         .timeout = common->options->timeout * NS_PER_MS,
-        .buffer = malloc(PIECE_MAX),
+        .buffer = is_udp ? NULL : malloc(PIECE_MAX),
+        .batch = is_udp ? batch_new(common->options->size) : NULL,
         .tally = &share->tally,
         .handler = &handler,
         .context = share,
     };
+    return (share->setup.buffer != NULL || share->setup.batch != NULL) && make_clients(share);
 }
 
 struct share *share_new(struct common *common, unsigned number)
@@ -256,9 +282,8 @@ struct share *share_new(struct common *common, unsigned number)
     share->stop = event_new(share->base, common->stop_fd, EV_READ | EV_PERSIST, on_stop, share);
     share->tick = event_new(share->base, -1, EV_PERSIST, on_tick, share);
     share->deadline = event_new(share->base, -1, 0, on_deadline, share);
-    set_up(share);
     if (share->go != NULL && share->stop != NULL && share->tick != NULL &&
-        share->deadline != NULL && share->setup.buffer != NULL && make_clients(share))
+        share->deadline != NULL && set_up(share))
         return share;
 fail:
     share_free(share);
@@ -279,6 +304,7 @@ void share_free(struct share *share)
     if (share->base != NULL)
         event_base_free(share->base);
     free(share->setup.buffer);
+    free(share->setup.batch);
     free(share->clients);
     free(share->due);
     free(share);

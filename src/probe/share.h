@@ -43,7 +43,7 @@ struct share {
     struct client_setup setup;
     struct client *clients;
     size_t count;
-    uint64_t *due;           /* the clients' rings ... */
+    uint64_t *due;           /* the clients' rings, of streams ... */
     uint64_t ring_mask;      /* ... each of so many, and one */
     size_t connecting, open; /* clients that are so; open: or still connecting */
     uint64_t began_at;       /* the same for all, on clock_ns */
@@ -66,9 +66,12 @@ struct mode {
      */
     void (*answered)(struct share *share, struct client *client, uint64_t first,
                      uint64_t messages, uint64_t corrupt);
+    /* That MESSAGE is lost, of a wire that may lose one; NULL: it does not care. */
+    void (*lost)(struct share *share, struct client *client, uint64_t message);
     /* When message number MESSAGE of CLIENT should have been sent, on clock_ns. */
     uint64_t (*due)(const struct share *share, const struct client *client, uint64_t message);
-    /* NULL, or: looks whether NOW an answer is missing, while CLIENT is open. */
+    /* Of streams: looks whether NOW an answer is missing, while CLIENT is open; NULL: it does
+     * not care. */
     void (*check)(struct share *share, struct client *client, uint64_t now);
 };
 

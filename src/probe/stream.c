@@ -78,7 +78,7 @@ static void verify(struct client *client, const unsigned char *data, size_t leng
 {
     const unsigned char *wanted = pattern_at(client->number, client->received);
     uint64_t size = client->setup->size, partial = client->partial + length, corrupt = 0;
-    uint64_t first = client->answered;
+    uint64_t first = client->settled;
 
     if (client->is_spoilt || memcmp(data, wanted, length) != 0)
         corrupt = count_corrupt(client, data, wanted, length);
@@ -86,7 +86,7 @@ static void verify(struct client *client, const unsigned char *data, size_t leng
     client->partial = partial % size;
     if (partial < size)
         return;
-    client->answered += partial / size;
+    client->settled += partial / size;
     tally_add(client->setup->tally, TALLY_CORRUPT, corrupt);
     client->setup->handler->answered(client, first, partial / size, corrupt);
 }
