@@ -66,11 +66,16 @@ src_libprobe_a_SOURCES = \
 	src/probe/plot.c src/probe/plot.h \
 	src/probe/report.c src/probe/report.h \
 	src/probe/run.c src/probe/run.h \
+	src/probe/security.h \
 	src/probe/share.c src/probe/share.h \
 	src/probe/stream.c src/probe/stream.h \
 	src/probe/tally.c src/probe/tally.h \
 	src/probe/target.c src/probe/target.h \
+	src/probe/tls.h \
 	src/probe/window.c src/probe/window.h
+if HAVE_OPENSSL
+src_libprobe_a_SOURCES += src/probe/tls.c
+endif
 
 bin_PROGRAMS += src/echoprobe
 src_echoprobe_SOURCES = src/probe/main.c

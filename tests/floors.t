@@ -49,7 +49,7 @@ for file in sources():
     name = name_of(file)
     for other in includes_of(os.path.join(SOURCE, file)):
         other = os.path.normpath(os.path.join(os.path.dirname(file), other))
-        if other not in (name, "config"):
+        if other != name and os.path.basename(other) != "config":
             check(floors.get(other, 99) < floors.get(name, -1),
                   "%s (floor %s) includes %s.h (floor %s)" %
                   (file, floors.get(name), other, floors.get(other)))

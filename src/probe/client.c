@@ -174,6 +174,6 @@ void client_check(struct client *client, uint64_t now)
 {
     if (client->phase == CLIENT_CONNECTING)
         check_connecting(client, now > client->moved_at ? now - client->moved_at : 0);
-    else if (client->phase == CLIENT_OPEN || client->phase == CLIENT_FINISHING)
+    else if (client->phase != CLIENT_ENDED)
         client->setup->wire->check(client, now);
 }

@@ -22,10 +22,13 @@ struct batch;
 struct client;
 struct event;
 struct event_base;
+struct security;
+struct session;
 
 enum client_phase {
     CLIENT_NEW,        /* has no socket yet */
     CLIENT_CONNECTING, /* to one of the addresses */
+    CLIENT_SECURING,   /* connected; TLS's handshake is under way */
     CLIENT_OPEN,       /* bytes go both ways */
     CLIENT_FINISHING,  /* our FIN is sent; EOF is to come when all is back */
     CLIENT_ENDED,      /* the socket is closed */
@@ -59,7 +62,7 @@ struct wire {
     void (*finish)(struct client *client);
     /* The socket is about to be closed; NULL: it does not care. */
     void (*closing)(struct client *client);
-    /* Looks whether NOW, on clock_ns, it has waited too long for an answer; ends it then. */
+    /* Looks whether NOW, on clock_ns, it has waited too long, once connected; ends it then. */
     void (*check)(struct client *client, uint64_t now);
 };
 
@@ -71,6 +74,7 @@ struct client_setup {
     uint64_t size;               /* of a message */
     bool needs_eof;              /* at the end; else a server need not close */
     uint64_t timeout;            /* ns */
+    const struct security *security; /* of streams; NULL: they are plain */
     unsigned char *buffer;       /* of streams: PIECE_MAX bytes to receive into */
     struct batch *batch;         /* of datagrams */
     struct tally *tally;
@@ -92,7 +96,8 @@ struct client {
     uint64_t allowed, settled;  /* messages; settled: back, or lost (datagrams) */
     uint64_t moved_at;          /* a byte was last sent or received, on clock_ns */
 
-    /* The stream's: */
+    /* Of streams: */
+    struct session *session; /* NULL: it is plain, or not open */
     uint64_t sent, received; /* bytes */
     uint64_t partial;        /* bytes of the message that is coming */
     bool is_spoilt;          /* that one is not exact */

@@ -4,12 +4,14 @@
 
 #include "../descriptors.h"
 #include "../log.h"
+#include "config.h"
 #include "options.h"
 #include "pattern.h"
 #include "plot.h"
 #include "report.h"
 #include "run.h"
 #include "target.h"
+#include "tls.h"
 
 static int report(const struct probe_options *options, const struct tally *tally)
 {
@@ -24,21 +26,49 @@ static int report(const struct probe_options *options, const struct tally *tally
     return cmdline_answered() == 0 ? status : 1;
 }
 
-static int probe(const struct probe_options *options)
+static int run(const struct probe_options *options, const struct target *target,
+               const struct security *security)
 {
     static struct tally tally; /* large */
+
+    descriptors_raise_limit(0);
+    pattern_init();
+    return run_all(options, target, security, &tally) ? report(options, &tally) : 1;
+}
+
+#ifdef HAVE_OPENSSL
+static int run_tls(const struct probe_options *options, const struct target *target)
+{
+    struct tls_trust trust = { options->endpoint.host, options->tls_ca, options->insecure };
+    const char *problem;
+    struct security *security = tls_client_new(&trust, &problem);
+    int status = 1;
+
+    if (security == NULL)
+        log_startup_error(problem, options->tls_ca != NULL ? options->tls_ca : "TLS");
+    else
+        status = run(options, target, security);
+    tls_client_free(security);
+    return status;
+}
+#endif
+
+static int probe(const struct probe_options *options)
+{
     struct target target;
     const char *wrong = target_find(&target, &options->endpoint);
-    int status = 1;
+    int status;
 
     if (wrong != NULL) {
         log_startup_error(wrong, options->endpoint.text);
         return 1;
     }
-    descriptors_raise_limit(0);
-    pattern_init();
-    if (run_all(options, &target, &tally))
-        status = report(options, &tally);
+#ifdef HAVE_OPENSSL
+    if (options->endpoint.transport == ENDPOINT_TLS)
+        status = run_tls(options, &target);
+    else
+#endif
+        status = run(options, &target, NULL);
     target_free(&target);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config.h"
 #include "defaults.h"
 
 /* With these, what follows is computed within 64 bits. */
@@ -39,6 +40,10 @@ static const struct cmdline_option table[] = {
       .help = "client threads (default 1)" },
     { "timeout", 'W', "TIME", cmdline_time, TARGET(timeout), RANGE(1, CMDLINE_TIME_MOST),
       .help = "wait so long for an answer (10s; udp 1s)" },
+    { "tls-ca", 0, "FILE", cmdline_text, TARGET(tls_ca),
+      .help = "whom tls trusts, PEM (default: the system's)" },
+    { "insecure", .set = cmdline_flag, TARGET(insecure),
+      .help = "tls: any certificate will do" },
     { "json", .set = cmdline_flag, TARGET(json), .help = "print one JSON object and nothing else" },
     { "plot", .set = cmdline_flag, TARGET(plot), .help = "draw the latencies in the terminal" },
     CMDLINE_STANDARD_OPTIONS,
@@ -48,8 +53,8 @@ static const struct cmdline cmdline = {
     .program = "echoprobe",
     .usage = "Usage: echoprobe [OPTION...] ENDPOINT\n"
              "Measures, verifies and loads an echo server. By default it pings.\n\n",
-    .notes = "\nENDPOINT: tcp://HOST:PORT, an IPv6 HOST in brackets; short: HOST:PORT, or PORT\n"
-             "(localhost).\n"
+    .notes = "\nENDPOINT: tcp://HOST:PORT, tls:// and udp:// alike, an IPv6 HOST in brackets;\n"
+             "unix:///PATH, unix://@NAME; short: HOST:PORT, or PORT (localhost), by tcp.\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",
     .table = table,
     .count = sizeof(table) / sizeof(table[0]),
@@ -71,6 +76,7 @@ const char *probe_mode_name(enum probe_mode mode)
 static const char *contradiction(const struct probe_options *options)
 {
     bool is_open = options->rate > 0, is_udp = options->endpoint.transport == ENDPOINT_UDP;
+    bool is_tls = options->endpoint.transport == ENDPOINT_TLS;
     const struct {
         bool is_so;
         const char *text;
@@ -85,6 +91,9 @@ static const char *contradiction(const struct probe_options *options)
         { options->half_close && options->in_flight > 0, "--half-close --in-flight" },
         { !options->load && !is_open && options->in_flight > 0, "--in-flight without a load" },
         { is_udp && options->half_close, "--half-close with udp" },
+        { !is_tls && options->tls_ca != NULL, "--tls-ca without tls" },
+        { !is_tls && options->insecure, "--insecure without tls" },
+        { options->insecure && options->tls_ca != NULL, "--insecure --tls-ca" },
         { options->json && options->plot, "--json --plot" },
     };
 
@@ -143,8 +152,10 @@ static void fill_in(struct probe_options *options)
 /* What a server may make of it, and a client cannot; NULL: nothing. */
 static const char *unfit_for_client(const struct endpoint *endpoint)
 {
+#ifndef HAVE_OPENSSL
     if (endpoint->transport == ENDPOINT_TLS)
-        return "unknown transport";
+        return "built without TLS";
+#endif
     if (endpoint->proxy != NULL || endpoint->mode >= 0)
         return "endpoint keys are for the server";
     if (endpoint->transport == ENDPOINT_UNIX)

@@ -29,6 +29,8 @@ struct probe_options {
     uint64_t in_flight; /* messages on their way on a connection; 0: no limit (open loop only) */
     uint64_t rate;      /* messages a second in all, in the open loop */
     uint64_t timeout;   /* for a connection, and for an answer */
+    const char *tls_ca; /* a file; NULL: the system's store */
+    bool insecure;
     bool load, half_close;
     bool json, plot;
 };

@@ -191,12 +191,12 @@ static void clean_up(struct run *run)
 }
 
 bool run_all(const struct probe_options *options, const struct target *target,
-             struct tally *tally)
+             const struct security *security, struct tally *tally)
 {
     struct run run = {
         .common = { .options = options, .mode = modes[options->mode], .target = target,
-                    .connecting = options->threads, .go_fd = -1, .stop_fd = -1, .ended_fd = -1,
-                    .failed = on_failed },
+                    .security = security, .connecting = options->threads, .go_fd = -1,
+                    .stop_fd = -1, .ended_fd = -1, .failed = on_failed },
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
     bool is_ready = make_descriptors(&run.common) && make_shares(&run) && make_events(&run);

@@ -134,7 +134,7 @@ void share_stop(struct share *share)
     if (share->timer != NULL)
         event_del(share->timer);
     for (size_t i = 0; i < share->count; i++) {
-        if (share->clients[i].phase == CLIENT_CONNECTING)
+        if (share->clients[i].phase < CLIENT_OPEN)
             client_end(&share->clients[i], "Interrupted");
         else
             finish_if_done(share, &share->clients[i]);
@@ -259,6 +259,7 @@ static bool set_up(struct share *share)
         .size = common->options->size,
         .needs_eof = common->mode->needs_eof,
         .timeout = common->options->timeout * NS_PER_MS,
+        .security = common->security,
         .buffer = is_udp ? NULL : malloc(PIECE_MAX),
         .batch = is_udp ? batch_new(common->options->size) : NULL,
         .tally = &share->tally,

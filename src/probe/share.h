@@ -24,6 +24,7 @@ struct common {
     const struct probe_options *options;
     const struct mode *mode;
     const struct target *target;
+    const struct security *security; /* NULL: none */
     _Atomic uint64_t connecting; /* threads that still connect */
     _Atomic uint64_t began_at;   /* on clock_ns; 0: not yet */
     /* Descriptors that all threads watch, and none reads: */

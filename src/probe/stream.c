@@ -1,12 +1,14 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "../clock.h"
 #include "defaults.h"
 #include "pattern.h"
+#include "security.h"
 
 /* The position up to which messages are allowed. */
 static uint64_t goal_of(const struct client *client)
@@ -14,36 +16,91 @@ static uint64_t goal_of(const struct client *client)
     return client->allowed * client->setup->size;
 }
 
-static void send_fin(struct client *client)
+static ssize_t send_piece(const struct client *client, const void *data, size_t length)
 {
+    if (client->session == NULL)
+        return send(client->fd, data, length, MSG_NOSIGNAL);
+    return client->setup->security->send(client->session, data, length);
+}
+
+static ssize_t receive_piece(const struct client *client, void *data, size_t length)
+{
+    if (client->session == NULL)
+        return recv(client->fd, data, length, 0);
+    return client->setup->security->receive(client->session, data, length);
+}
+
+/* A call failed; if it only has to be made again, all is well. */
+static void on_failure(struct client *client)
+{
+    if (errno == EAGAIN || errno == EINTR)
+        return;
+    client_end(client, errno == EPROTO && client->session != NULL
+                           ? client->setup->security->why(client->session)
+                           : strerror(errno));
+}
+
+/* False: there is no room for TLS's word that this is all. */
+static bool send_fin(const struct client *client)
+{
+    if (client->session != NULL)
+        return client->setup->security->finish(client->session);
     shutdown(client->fd, SHUT_WR);
-    client->phase = CLIENT_FINISHING;
-    client->moved_at = clock_ns();
+    return true;
 }
 
 static void finish(struct client *client)
 {
-    if (client->sent == goal_of(client))
-        send_fin(client);
+    if (client->sent < goal_of(client))
+        return;
+    if (!send_fin(client)) {
+        client_wait_until_writable(client, true);
+        return;
+    }
+    client_wait_until_writable(client, false);
+    client->phase = CLIENT_FINISHING;
+    client->moved_at = clock_ns();
+}
+
+static void shake_hands(struct client *client)
+{
+    const struct security *security = client->setup->security;
+    enum security_step step = security->handshake(client->session);
+
+    if (step == SECURITY_FAILED)
+        client_end(client, security->why(client->session));
+    else if (step == SECURITY_DONE)
+        client_opened(client);
+    else
+        client_wait_until_writable(client, step == SECURITY_WANTS_WRITE);
+}
+
+static void push_piece(struct client *client, uint64_t length)
+{
+    ssize_t sent;
+
+    if (length > PIECE_MAX)
+        length = PIECE_MAX;
+    sent = send_piece(client, pattern_at(client->number, client->sent), length);
+    if (sent > 0)
+        client->sent += (uint64_t) sent;
+    else
+        on_failure(client);
 }
 
 /* One send of what is allowed. */
 static void push(struct client *client)
 {
-    uint64_t goal = goal_of(client), length = goal - client->sent;
-    ssize_t sent;
+    uint64_t goal = goal_of(client);
 
-    if (length == 0)
+    if (client->phase == CLIENT_SECURING)
+        shake_hands(client);
+    if (client->phase != CLIENT_OPEN)
         return;
-    if (length > PIECE_MAX)
-        length = PIECE_MAX;
-    sent = send(client->fd, pattern_at(client->number, client->sent), length, MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-        client_end(client, strerror(errno));
+    if (client->sent < goal)
+        push_piece(client, goal - client->sent);
+    if (client->phase == CLIENT_ENDED)
         return;
-    }
-    if (sent > 0)
-        client->sent += (uint64_t) sent;
     client_wait_until_writable(client, client->sent < goal);
     if (client->is_last)
         finish(client);
@@ -114,44 +171,89 @@ static void on_eof(struct client *client)
     client_end(client, is_due ? NULL : "Connection closed early");
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *context)
+/* Is there nothing to be wanted any more but that it closes, if at all? */
+static bool is_let_go(const struct client *client)
 {
-    struct client *client = context;
-    unsigned char *buffer = client->setup->buffer;
-    ssize_t got = recv(fd, buffer, PIECE_MAX, 0);
+    return client->phase == CLIENT_FINISHING && !client_is_owed(client) &&
+           !client->setup->needs_eof;
+}
 
-    (void) what;
+/* One receive; false: that is all for now. */
+static bool pull(struct client *client)
+{
+    unsigned char *buffer = client->setup->buffer;
+    ssize_t got = receive_piece(client, buffer, PIECE_MAX);
+
     if (got > 0)
         receive(client, buffer, (size_t) got);
     else if (got == 0)
         on_eof(client);
-    else if (errno != EAGAIN && errno != EINTR)
-        client_end(client, strerror(errno));
+    else if (errno == EPROTO && is_let_go(client)) /* in which way TLS ends is all the same then */
+        client_end(client, NULL);
+    else
+        on_failure(client);
+    return got > 0;
 }
 
-/* Of the message that was coming a part came; was that wrong already? */
+static void on_readable(evutil_socket_t fd, short what, void *context)
+{
+    struct client *client = context;
+
+    (void) fd;
+    (void) what;
+    if (client->phase == CLIENT_SECURING)
+        shake_hands(client);
+    if (client->phase == CLIENT_SECURING)
+        return;
+    while (pull(client) && client->session != NULL &&
+           client->setup->security->has_more(client->session))
+        continue;
+}
+
+static void on_connected(struct client *client)
+{
+    const struct security *security = client->setup->security;
+
+    if (security == NULL) {
+        client_opened(client);
+        return;
+    }
+    client->session = security->begin(security, client->fd);
+    if (client->session == NULL) {
+        client_end(client, strerror(ENOMEM));
+        return;
+    }
+    client->phase = CLIENT_SECURING;
+    client_wait_until_writable(client, false);
+    event_add(client->readable, NULL);
+    shake_hands(client);
+}
+
 static void closing(struct client *client)
 {
-    if (client->is_spoilt)
+    if (client->session != NULL)
+        client->setup->security->end(client->session);
+    client->session = NULL;
+    if (client->is_spoilt) /* of this message only a part came, and that was wrong */
         tally_add(client->setup->tally, TALLY_CORRUPT, 1);
 }
 
 static void check(struct client *client, uint64_t now)
 {
     uint64_t silence = now > client->moved_at ? now - client->moved_at : 0;
-    bool is_owed = client_is_owed(client), is_finishing = client->phase == CLIENT_FINISHING;
-    /* When all is back, a server that does not close is let go. */
-    bool is_well = is_finishing && !is_owed && !client->setup->needs_eof;
+    bool is_fine = is_let_go(client); /* a server that does not close is let go */
 
-    if (!is_owed && !is_finishing)
+    if (silence < (is_fine ? UINT64_C(1000000) * LINGER_MS : client->setup->timeout))
         return;
-    if (silence >= (is_well ? UINT64_C(1000000) * LINGER_MS : client->setup->timeout))
-        client_end(client, is_well ? NULL : strerror(ETIMEDOUT));
+    if (client->phase == CLIENT_SECURING)
+        client_end(client, "TLS handshake timed out");
+    else if (client->phase == CLIENT_FINISHING || client_is_owed(client))
+        client_end(client, is_fine ? NULL : strerror(ETIMEDOUT));
 }
 
 const struct wire stream_wire = {
     .type = SOCK_STREAM,
-    .connected = client_opened,
+    .connected = on_connected,
     .readable = on_readable,
     .push = push,
     .finish = finish,
