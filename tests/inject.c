@@ -267,14 +267,16 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
     return __real_sendmsg(fd, &copy, flags);
 }
 
+/* Of datagrams, which are whole or not there, fewer are moved: the limit is of their number. */
 int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
                     struct timespec *timeout)
 {
+    size_t limit;
     int got;
 
-    if (fails_at_all(INJECT_READ))
+    if (fails(INJECT_READ, &limit))
         return -1;
-    got = __real_recvmmsg(fd, messages, count, flags, timeout);
+    got = __real_recvmmsg(fd, messages, count < limit ? count : (unsigned) limit, flags, timeout);
     for (int i = 0; i < got && source.address != NULL; i++) {
         memcpy(messages[i].msg_hdr.msg_name, source.address, source.length);
         messages[i].msg_hdr.msg_namelen = (socklen_t) source.length;
@@ -286,13 +288,17 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
 int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
     for (unsigned sent = 0; sent < count; sent++) {
-        if (fails_at_all(INJECT_WRITE)) {
+        size_t limit;
+
+        if (fails(INJECT_WRITE, &limit)) {
             if (sent == 0)
                 return -1;
             plans[INJECT_WRITE].count--;
             plans[INJECT_WRITE].failures--;
             return (int) sent;
         }
+        if (sent >= limit)
+            return (int) sent;
         if (__real_sendmmsg(fd, &messages[sent], 1, flags) != 1)
             return sent > 0 ? (int) sent : -1;
     }

@@ -7,6 +7,7 @@ tests_libharness_a_SOURCES = tests/harness.c tests/harness.h
 
 probe_units = \
 	tests/check_probe_histogram \
+	tests/check_probe_message \
 	tests/check_probe_options \
 	tests/check_probe_pattern \
 	tests/check_probe_report
@@ -56,6 +57,8 @@ inject_units = \
 	tests/check_listener \
 	tests/check_preface \
 	tests/check_probe_client \
+	tests/check_probe_datagram \
+	tests/check_probe_window \
 	tests/check_sockets \
 	tests/check_spawn \
 	tests/check_supervisor \
@@ -79,6 +82,10 @@ tests_check_preface_LDFLAGS = $(inject_flags)
 tests_check_preface_LDADD = $(inject_libraries)
 tests_check_probe_client_LDFLAGS = $(inject_flags)
 tests_check_probe_client_LDADD = $(inject_libraries)
+tests_check_probe_datagram_LDFLAGS = $(inject_flags)
+tests_check_probe_datagram_LDADD = $(inject_libraries)
+tests_check_probe_window_LDFLAGS = $(inject_flags)
+tests_check_probe_window_LDADD = $(inject_libraries)
 tests_check_sockets_LDFLAGS = $(inject_flags)
 tests_check_sockets_LDADD = $(inject_libraries)
 tests_check_spawn_LDFLAGS = $(inject_flags)

@@ -1,9 +1,9 @@
 /*
- * message: the bytes of a datagram, by which it is known again: its number, as far as there is
- * room, and the pattern from the position on that it has in the connection's stream.
+ * message: the bytes of a datagram, by which it is known again: its number, and the pattern, from
+ * a position on that follows from that.
  *
- * A message of 15 bytes or more has its whole number, of 64 bits; of a shorter one half the bytes
- * are, and so the number is known modulo some power of 256. An empty one has none.
+ * A message of 15 bytes or more has its whole number, of 64 bits. Of a shorter one half the bytes
+ * are its number, modulo a power of 256 then; those that are the same in that are the same at all.
  */
 #ifndef ECHOD_PROBE_MESSAGE_H
 #define ECHOD_PROBE_MESSAGE_H
