@@ -65,6 +65,10 @@ inject_units = \
 	tests/check_unixsocket \
 	tests/check_worker
 
+if HAVE_OPENSSL
+inject_units += tests/check_probe_tls
+endif
+
 check_PROGRAMS += $(inject_units)
 TESTS += $(inject_units)
 
@@ -84,6 +88,8 @@ tests_check_probe_client_LDFLAGS = $(inject_flags)
 tests_check_probe_client_LDADD = $(inject_libraries)
 tests_check_probe_datagram_LDFLAGS = $(inject_flags)
 tests_check_probe_datagram_LDADD = $(inject_libraries)
+tests_check_probe_tls_LDFLAGS = $(inject_flags)
+tests_check_probe_tls_LDADD = $(inject_libraries) $(OPENSSL_LIBS)
 tests_check_probe_window_LDFLAGS = $(inject_flags)
 tests_check_probe_window_LDADD = $(inject_libraries)
 tests_check_sockets_LDFLAGS = $(inject_flags)
