@@ -17,18 +17,39 @@ static void *target_of(const struct cmdline_option *option, void *options)
     return (char *) options + option->target;
 }
 
-const char *cmdline_number(const struct cmdline_option *option, void *options, const char *value)
+/* A number, times FACTOR for a k at its end, FACTOR squared for an M, cubed for a G; 0: none. */
+static const char *parse_number(const struct cmdline_option *option, void *options,
+                                const char *value, uint64_t factor)
 {
     size_t digits = strspn(value, "0123456789");
+    const char *units = "kMG", *unit = strchr(units, value[digits]); /* or the end */
+    bool is_scaled = factor > 0 && value[digits] != '\0' && unit != NULL;
     uint64_t number;
 
-    if (digits == 0 || value[digits] != '\0')
+    if (digits == 0 || value[digits + (is_scaled ? 1 : 0)] != '\0')
         return "malformed number";
     number = digits > 18 ? UINT64_MAX : strtoull(value, NULL, 10);
+    for (const char *step = units; is_scaled && step <= unit; step++)
+        number = number > UINT64_MAX / factor ? UINT64_MAX : number * factor;
     if (number < option->least || number > option->most)
         return "number out of range";
     *(uint64_t *) target_of(option, options) = number;
     return NULL;
+}
+
+const char *cmdline_number(const struct cmdline_option *option, void *options, const char *value)
+{
+    return parse_number(option, options, value, 0);
+}
+
+const char *cmdline_amount(const struct cmdline_option *option, void *options, const char *value)
+{
+    return parse_number(option, options, value, 1000);
+}
+
+const char *cmdline_size(const struct cmdline_option *option, void *options, const char *value)
+{
+    return parse_number(option, options, value, 1024);
 }
 
 /* Milliseconds in one of the unit that TEXT names in full; 0: no such unit. */

@@ -63,6 +63,9 @@ int cmdline_answered(void);
 /* Setters, by the type of the target: uint64_t, the same in ms, const char *, bool, uint64_t. */
 cmdline_setter cmdline_number, cmdline_time, cmdline_text, cmdline_flag, cmdline_count;
 
+/* Of numbers that may end in k, M or G: thousands and so on; of bytes, steps of 1024. */
+cmdline_setter cmdline_amount, cmdline_size;
+
 /* Answers to --help, in 80 columns, and to --version. */
 void cmdline_help(const struct cmdline *cmdline);
 void cmdline_version(const struct cmdline *cmdline);

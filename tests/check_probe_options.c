@@ -88,6 +88,22 @@ START_TEST(letters_and_values)
 }
 END_TEST
 
+START_TEST(large_numbers_have_units)
+{
+    ck_assert_uint_eq(expect_good("-s 64k 7").size, 65536);
+    ck_assert_uint_eq(expect_good("-s 1G 7").size, 1073741824);
+    ck_assert_uint_eq(expect_good("-n 3M 7").count, 3000000);
+    ck_assert_uint_eq(expect_good("-c 1k 7").connections, 1000);
+    ck_assert_uint_eq(expect_good("--rate=20k 7").rate, 20000);
+    expect_wrong("-n 1K 7", "malformed number: --count=1K");
+    expect_wrong("-n 1kk 7", "malformed number: --count=1kk");
+    expect_wrong("-n k 7", "malformed number: --count=k");
+    expect_wrong("-n 99999999999999999G 7", "number out of range: --count=99999999999999999G");
+    expect_wrong("-s 1025M 7", "number out of range: --size=1025M");
+    expect_wrong("-p 1k --load 7", "malformed number: --in-flight=1k");
+}
+END_TEST
+
 START_TEST(a_load_ends_by_itself)
 {
     ck_assert_uint_eq(expect_good("--load 7").duration, 10000);
@@ -144,6 +160,8 @@ START_TEST(what_contradicts_is_wrong)
     expect_wrong("--half-close -p 1 7", "contradictory options: --half-close --in-flight");
     expect_wrong("-p 2 7", "contradictory options: --in-flight without a load");
     expect_wrong("--half-close udp://a:7", "contradictory options: --half-close with udp");
+    expect_wrong("--insecure 7", "contradictory options: --insecure without tls");
+    expect_wrong("--tls-ca=x udp://a:7", "contradictory options: --tls-ca without tls");
     expect_wrong("--json --plot 7", "contradictory options: --json --plot");
 }
 END_TEST
@@ -188,6 +206,7 @@ int main(void)
     const TTest *const tests[] = {
         by_default_it_pings_without_end,
         letters_and_values,
+        large_numbers_have_units,
         a_load_ends_by_itself,
         in_the_open_loop_a_time_is_a_number_of_messages,
         datagrams_have_sizes_and_patience_of_their_own,

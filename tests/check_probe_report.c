@@ -54,7 +54,7 @@ START_TEST(json_is_one_line)
 }
 END_TEST
 
-START_TEST(json_of_nothing_has_zeros)
+START_TEST(json_of_nothing_has_no_latencies)
 {
     struct probe_options options = options_for("a\"b\\c\n");
 
@@ -65,8 +65,8 @@ START_TEST(json_of_nothing_has_zeros)
                      "{\"endpoint\":\"a\\u0022b\\u005cc\\u000a\",\"mode\":\"closed\","
                      "\"connections\":2,\"size\":64,\"in_flight\":3,\"seconds\":0.000000,"
                      "\"messages\":0,\"bytes\":0,\"rate\":0.000,\"lost\":0,\"corrupt\":0,"
-                     "\"errors\":0,\"latency_us\":{\"min\":0.000,\"p50\":0.000,\"p90\":0.000,"
-                     "\"p99\":0.000,\"p99.9\":0.000,\"max\":0.000,\"mean\":0.000}}\n");
+                     "\"errors\":0,\"latency_us\":{\"min\":null,\"p50\":null,\"p90\":null,"
+                     "\"p99\":null,\"p99.9\":null,\"max\":null,\"mean\":null}}\n");
 }
 END_TEST
 
@@ -82,6 +82,21 @@ START_TEST(a_summary_for_people)
                      "1001 messages, 64064 bytes in 2.000 s: 500.5 messages/s, 0.03 MB/s\n"
                      "latency in ms: p50 1.001 p90 1.001 p99 1.001 p99.9 1.001 max 500.000\n"
                      "4 lost, 5 corrupt, 6 errors\n");
+}
+END_TEST
+
+START_TEST(a_summary_of_nothing_has_no_latencies)
+{
+    struct probe_options options = options_for("7777");
+
+    begin();
+    tally_add(&tally, TALLY_LOST, 1);
+    capture_begin(STDOUT_FILENO);
+    report_summary(&options, &tally);
+    ck_assert_str_eq(capture_end(),
+                     "--- 7777: closed, 2 x 64 bytes\n"
+                     "0 messages, 0 bytes in 0.000 s: 0.0 messages/s, 0.00 MB/s\n"
+                     "1 lost, 0 corrupt, 0 errors\n");
 }
 END_TEST
 
@@ -178,8 +193,9 @@ int main(void)
 {
     const TTest *const tests[] = {
         json_is_one_line,
-        json_of_nothing_has_zeros,
+        json_of_nothing_has_no_latencies,
         a_summary_for_people,
+        a_summary_of_nothing_has_no_latencies,
         merged_tallies,
         a_plot_of_two_humps,
         a_wide_plot_has_few_rows,

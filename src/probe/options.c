@@ -18,13 +18,13 @@
 #define RANGE(lowest, highest) .least = (lowest), .most = (highest)
 
 static const struct cmdline_option table[] = {
-    { "count", 'n', "N", cmdline_number, TARGET(count), RANGE(1, COUNT_MOST),
+    { "count", 'n', "N", cmdline_amount, TARGET(count), RANGE(1, COUNT_MOST),
       .help = "messages in all (default: no limit)" },
-    { "size", 's', "N", cmdline_number, TARGET(size), RANGE(0, SIZE_MOST),
+    { "size", 's', "N", cmdline_size, TARGET(size), RANGE(0, SIZE_MOST),
       .help = "bytes of a message (default 64)" },
     { "interval", 'i', "TIME", cmdline_time, TARGET(interval), RANGE(1, CMDLINE_TIME_MOST),
       .help = "time between pings (default 1s)" },
-    { "connections", 'c', "N", cmdline_number, TARGET(connections), RANGE(1, CONNECTIONS_MOST),
+    { "connections", 'c', "N", cmdline_amount, TARGET(connections), RANGE(1, CONNECTIONS_MOST),
       .help = "connections at a time (default 1)" },
     { "duration", 'd', "TIME", cmdline_time, TARGET(duration), RANGE(1, CMDLINE_TIME_MOST),
       .help = "end after so long (loads without -n: 10s)" },
@@ -32,7 +32,7 @@ static const struct cmdline_option table[] = {
       .help = "messages in flight on each connection (1)" },
     { "load", .set = cmdline_flag, TARGET(load),
       .help = "closed loop: as fast as answers come" },
-    { "rate", 0, "N", cmdline_number, TARGET(rate), RANGE(1, RATE_MOST),
+    { "rate", 0, "N", cmdline_amount, TARGET(rate), RANGE(1, RATE_MOST),
       .help = "open loop: N messages a second in all" },
     { "half-close", .set = cmdline_flag, TARGET(half_close),
       .help = "send all, then FIN; all has to come back" },
@@ -55,6 +55,7 @@ static const struct cmdline cmdline = {
              "Measures, verifies and loads an echo server. By default it pings.\n\n",
     .notes = "\nENDPOINT: tcp://HOST:PORT, tls:// and udp:// alike, an IPv6 HOST in brackets;\n"
              "unix:///PATH, unix://@NAME; short: HOST:PORT, or PORT (localhost), by tcp.\n"
+             "N: a number, in places with k, M or G: of bytes by 1024, else by 1000.\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",
     .table = table,
     .count = sizeof(table) / sizeof(table[0]),

@@ -41,27 +41,31 @@ static bool begin(struct share *share)
     return true;
 }
 
-/* Ends with where it went and its number, NUMBER being the first's zero. */
-static void print_line(const struct client *client, const char *what, uint64_t number)
+/* WHAT came, or did not, and was in detail so, of number NUMBER, the first's being zero. */
+static void print_line(const struct share *share, const struct client *client, const char *what,
+                       uint64_t number, const char *detail)
 {
     char where[ENDPOINT_TEXT_MAX];
 
     target_name(client->setup->target, client->attempt, where);
-    printf("%s from %s: seq=%llu", what, where, (unsigned long long) number + 1);
+    printf("%s from %s: seq=%llu%s", what, where, (unsigned long long) number + 1, detail);
+    if (share->common->options->connections > 1)
+        printf(" conn=%llu", (unsigned long long) client->number + 1);
 }
 
 static void on_answered(struct share *share, struct client *client, uint64_t first,
                         uint64_t messages, uint64_t corrupt)
 {
     uint64_t latency = client->moved_at - share_due(share, client, first);
-    char what[32];
+    char what[32], detail[48];
 
     (void) messages;
     if (share->common->options->json)
         return;
     snprintf(what, sizeof(what), "%llu bytes", (unsigned long long) share->setup.size);
-    print_line(client, what, first);
-    printf(" time=%.3f ms%s\n", (double) latency / 1e6, corrupt == 0 ? "" : " (corrupt)");
+    snprintf(detail, sizeof(detail), " time=%.3f ms", (double) latency / 1e6);
+    print_line(share, client, what, first, detail);
+    puts(corrupt == 0 ? "" : " (corrupt)");
     fflush(stdout);
 }
 
@@ -69,7 +73,7 @@ static void on_lost(struct share *share, struct client *client, uint64_t message
 {
     if (share->common->options->json)
         return;
-    print_line(client, "no answer", message);
+    print_line(share, client, "no answer", message, "");
     putchar('\n');
     fflush(stdout);
 }
