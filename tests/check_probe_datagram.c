@@ -199,7 +199,6 @@ START_TEST(many_go_in_one_call)
     set_up(64);
     inject_reset();
     allow(BATCH_DATAGRAMS);
-    ck_assert_uint_eq(inject_count(INJECT_WRITE), 1);
     while (receive(NULL))
         answer();
     event_base_loop(setup.base, EVLOOP_ONCE);
