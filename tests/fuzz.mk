@@ -1,0 +1,18 @@
+# Fuzzers, with --enable-fuzzers: `make fuzz` runs all of them for FUZZ_SECONDS, from their corpus.
+FUZZ_SECONDS = 60
+EXTRA_DIST += tests/corpus tests/fuzz
+
+if ENABLE_FUZZERS
+noinst_PROGRAMS += tests/fuzz_conn tests/fuzz_endpoint tests/fuzz_proxy
+fuzz_flags = $(AM_LDFLAGS) -fsanitize=fuzzer
+fuzz_libraries = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS)
+tests_fuzz_conn_LDFLAGS = $(fuzz_flags)
+tests_fuzz_conn_LDADD = $(fuzz_libraries)
+tests_fuzz_endpoint_LDFLAGS = $(fuzz_flags)
+tests_fuzz_endpoint_LDADD = $(fuzz_libraries)
+tests_fuzz_proxy_LDFLAGS = $(fuzz_flags)
+tests_fuzz_proxy_LDADD = $(fuzz_libraries)
+
+fuzz: tests/fuzz_conn tests/fuzz_endpoint tests/fuzz_proxy
+	@$(srcdir)/tests/fuzz $(FUZZ_SECONDS) conn endpoint proxy
+endif
