@@ -4,6 +4,8 @@ No fixed port, no fixed sleep: the daemon listens at port 0 and says where, and 
 polled with a deadline. ECHOD and ECHOPROBE name the programs under test; ECHOD_MODELS, if set,
 limits which models are tried (process,thread).
 """
+import ctypes
+import functools
 import json
 import os
 import re
@@ -398,6 +400,49 @@ class Skip(Exception):
 
 class TooSlow(Skip):
     """The same, because this machine was busy for a moment: it is tried again, a few times."""
+
+
+def in_namespace(*commands):
+    """The scenario runs in a process and a network of its own, in which COMMANDS of ip(8) were
+    run; skipped where that is not permitted."""
+    def decorate(function):
+        @functools.wraps(function)
+        def alone(*arguments, **named):
+            ours, theirs = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(ours)
+                os._exit(_run_alone(commands, lambda: function(*arguments, **named), theirs))
+            os.close(theirs)
+            with os.fdopen(ours) as pipe:
+                text = pipe.read()
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status == SKIPPED:
+                raise Skip(text)
+            assert status == 0, text or "ended with status %d" % status
+        return alone
+    return decorate
+
+
+SKIPPED = 77
+CLONE_NEWNET = 0x40000000
+
+
+def _run_alone(commands, action, pipe):
+    """In the child: runs ACTION in a network of its own; the exit status, and why to PIPE."""
+    try:
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            raise Skip("a network of its own: " + os.strerror(ctypes.get_errno()))
+        for command in ("link set lo up", *commands):
+            subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+        action()
+        return 0
+    except Skip as why:
+        os.write(pipe, str(why).encode())
+        return SKIPPED
+    except BaseException:
+        os.write(pipe, traceback.format_exc().encode())
+        return 1
 
 
 def run(function, model):

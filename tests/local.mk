@@ -18,6 +18,7 @@ scenarios = \
 	tests/probe.t \
 	tests/proxy.t \
 	tests/smoke.t \
+	tests/udp.t \
 	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
