@@ -1,8 +1,11 @@
 # `make bench`: echod beside its peers (see bench/README). Nothing of it is built or run otherwise;
 # run.py builds the peers that need more than echod does. All that it makes is in bench/out.
-EXTRA_PROGRAMS = bench/out/connects bench/out/raw bench/out/textbook
+EXTRA_PROGRAMS = bench/out/connects bench/out/datagrams bench/out/raw bench/out/raw_udp \
+	bench/out/textbook
 bench_out_connects_SOURCES = bench/connects.c
+bench_out_datagrams_SOURCES = bench/datagrams.c
 bench_out_raw_SOURCES = bench/peers/raw.c
+bench_out_raw_udp_SOURCES = bench/peers/raw_udp.c
 bench_out_textbook_SOURCES = bench/peers/textbook.c
 bench_out_textbook_LDADD = $(LIBEVENT_LIBS)
 
@@ -25,11 +28,13 @@ EXTRA_DIST += \
 	bench/peers/uv.c \
 	bench/plot.py \
 	bench/run.py \
-	bench/table.py
+	bench/table.py \
+	bench/udp.py
 
 .PHONY: bench clean-bench
 bench: $(bin_PROGRAMS) $(sbin_PROGRAMS) $(EXTRA_PROGRAMS)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/run.py $(BENCH_FLAGS)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/udp.py
 
 clean-local: clean-bench
 clean-bench:
