@@ -4,6 +4,7 @@ No fixed port, no fixed sleep: the daemon listens at port 0 and says where, and 
 polled with a deadline. ECHOD and ECHOPROBE name the programs under test; ECHOD_MODELS, if set,
 limits which models are tried (process,thread).
 """
+import contextlib
 import ctypes
 import functools
 import json
@@ -224,6 +225,46 @@ class Probe:
                                            errors)
 
 
+class Server:
+    """Runs SERVE(connection) in a thread for each client, until a `with` block ends. LISTENER is
+    the socket to listen at; what it accepts is given to WRAP first, whose result is served."""
+
+    def __init__(self, serve, listener=None, wrap=None):
+        self.serve, self.wrap = serve, wrap
+        self.listener = listener or socket.create_server(("127.0.0.1", 0), backlog=128)
+        name = self.listener.getsockname()
+        self.endpoint = "%s:%d" % name[:2] if isinstance(name, tuple) else "unix://" + name
+        self.connections = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self.listener.accept()[0]
+                if connection.family != socket.AF_UNIX:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with contextlib.suppress(OSError), connection:
+            if self.wrap:
+                with self.wrap(connection) as wrapped:
+                    self.serve(wrapped)
+            else:
+                self.serve(connection)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 def probe(*arguments, environment=None, seconds=3 * DEADLINE):
     """Runs echoprobe to its end; a subprocess.CompletedProcess with its text."""
     return subprocess.run([ECHOPROBE, *map(str, arguments)], stdin=subprocess.DEVNULL,
@@ -308,6 +349,11 @@ def sockets_of(pid):
         except FileNotFoundError:
             pass
     return count
+
+
+def counts(report):
+    """What --json says went wrong."""
+    return report["lost"], report["corrupt"], report["errors"]
 
 
 def receive_exactly(connection, count):

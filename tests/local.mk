@@ -16,6 +16,7 @@ scenarios = \
 	tests/max_connections.t \
 	tests/memory.t \
 	tests/probe.t \
+	tests/probe_transports.t \
 	tests/proxy.t \
 	tests/smoke.t \
 	tests/udp.t \

@@ -15,8 +15,8 @@ import termios
 import threading
 import time
 
-from harness import (DEADLINE, ECHOPROBE, Echod, Probe, check_report, main, probe, probe_report,
-                     receive_all, sanitized, scenario, wait_until)
+from harness import (DEADLINE, ECHOPROBE, Echod, Probe, Server, check_report, counts, main, probe,
+                     probe_report, receive_all, sanitized, scenario, wait_until)
 
 PERCENTILES = ["p50", "p90", "p99", "p99.9"]
 SUMMARY = re.compile(
@@ -24,39 +24,6 @@ SUMMARY = re.compile(
     r"\d+ messages, \d+ bytes in (?P<seconds>[0-9.]+) s: [0-9.]+ messages/s, [0-9.]+ MB/s\n"
     r"(latency in ms: p50 [0-9.]+ p90 [0-9.]+ p99 [0-9.]+ p99.9 [0-9.]+ max [0-9.]+\n)?"
     r"(?P<lost>\d+) lost, (?P<corrupt>\d+) corrupt, (?P<errors>\d+) errors\n")
-
-
-class Server:
-    """Runs SERVE(connection) in a thread for each client, until a `with` block ends."""
-
-    def __init__(self, serve):
-        self.serve = serve
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.endpoint = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.connections = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection = self.listener.accept()[0]
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.connections.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
-        with contextlib.suppress(OSError), connection:
-            self.serve(connection)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for connection in self.connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def echo_with(change):
@@ -89,10 +56,6 @@ def receive_exactly_or_end(connection, count):
             return b""
         data += piece
     return data
-
-
-def counts(report):
-    return report["lost"], report["corrupt"], report["errors"]
 
 
 def told(what, server):
