@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include "src/probe/defaults.h"
 #include "src/probe/pattern.h"
 #include "src/probe/stream.h"
+#include "src/proxy.h"
 #include "src/reactor.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
@@ -265,6 +267,38 @@ START_TEST(more_than_was_sent)
 }
 END_TEST
 
+START_TEST(a_proxy_header_comes_first_and_names_both_ends)
+{
+    char header[PROXY_V1_MOST + 1], wanted[PROXY_V1_MOST + 1];
+    struct sockaddr_in own = { 0 };
+    socklen_t length = sizeof(own);
+
+    set_up(64);
+    setup.proxy = proxy_write_v1;
+    connect_client();
+    ck_assert_int_eq(getsockname(client.fd, (struct sockaddr *) &own, &length), 0);
+    snprintf(wanted, sizeof(wanted), "PROXY TCP4 127.0.0.1 127.0.0.1 %u %u\r\n",
+             ntohs(own.sin_port), address_port(&addresses[0]));
+    ck_assert_int_eq(read(server.fd, header, sizeof(header)), (ssize_t) strlen(wanted));
+    ck_assert_mem_eq(header, wanted, strlen(wanted));
+    exchange(3);
+    tear_down();
+}
+END_TEST
+
+START_TEST(a_proxy_header_that_cannot_be_sent)
+{
+    set_up(64);
+    setup.proxy = proxy_write_v2;
+    inject_fail(INJECT_WRITE, 1, 1, ECONNRESET);
+    client_connect(&client);
+    ck_assert(loop_until(setup.base, is_ended, NULL));
+    ck_assert_str_eq(told.why, strerror(ECONNRESET));
+    ck_assert_uint_eq(told.opened, 0);
+    tear_down();
+}
+END_TEST
+
 START_TEST(errors_end_it)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -380,6 +414,8 @@ int main(void)
         a_changed_byte_spoils_its_message_only,
         half_a_message_that_is_wrong_is_corrupt,
         more_than_was_sent,
+        a_proxy_header_comes_first_and_names_both_ends,
+        a_proxy_header_that_cannot_be_sent,
         errors_end_it,
         the_next_address_is_tried,
         nobody_listens,

@@ -4,6 +4,7 @@
 
 #include "src/log.h"
 #include "src/probe/options.h"
+#include "src/proxy.h"
 #include "tests/harness.h"
 
 enum { ARGUMENTS_MOST = 10 };
@@ -101,6 +102,19 @@ START_TEST(large_numbers_have_units)
     expect_wrong("-n 99999999999999999G 7", "number out of range: --count=99999999999999999G");
     expect_wrong("-s 1025M 7", "number out of range: --size=1025M");
     expect_wrong("-p 1k --load 7", "malformed number: --in-flight=1k");
+}
+END_TEST
+
+START_TEST(a_proxy_header_of_a_version)
+{
+    ck_assert_ptr_null(expect_good("7").proxy);
+    ck_assert(expect_good("--proxy-protocol=v1 7").proxy == proxy_write_v1);
+    ck_assert(expect_good("--proxy-protocol=v2 7").proxy == proxy_write_v2);
+    expect_wrong("--proxy-protocol=v3 7", "neither v1 nor v2: --proxy-protocol=v3");
+    expect_wrong("--proxy-protocol=v1 udp://a:7",
+                 "contradictory options: --proxy-protocol with udp");
+    expect_wrong("--proxy-protocol=v1 unix:///x",
+                 "contradictory options: --proxy-protocol with unix");
 }
 END_TEST
 
@@ -207,6 +221,7 @@ int main(void)
         by_default_it_pings_without_end,
         letters_and_values,
         large_numbers_have_units,
+        a_proxy_header_of_a_version,
         a_load_ends_by_itself,
         in_the_open_loop_a_time_is_a_number_of_messages,
         datagrams_have_sizes_and_patience_of_their_own,

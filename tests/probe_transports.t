@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""echoprobe over unix sockets, UDP and TLS: against servers that misbehave in one way each."""
+"""echoprobe over unix sockets, UDP and TLS, and with PROXY headers: against servers that misbehave
+in one way each."""
 import contextlib
 import functools
 import os
@@ -554,11 +555,85 @@ def latency_is_without_the_handshake():
         assert report["latency_us"]["p50"] < 200000 and report["messages"] == 20, report
 
 
+# PROXY headers
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def header_of(connection, version):
+    """What a header of VERSION has to be, from a client at the other end of CONNECTION."""
+    (client, client_port), (own, own_port) = connection.getpeername(), connection.getsockname()
+    if version == "v1":
+        return b"PROXY TCP4 %s %s %d %d\r\n" % (client.encode(), own.encode(), client_port,
+                                               own_port)
+    return V2 + b"\x21\x11\0\x0c" + socket.inet_aton(client) + socket.inet_aton(own) + \
+        client_port.to_bytes(2, "big") + own_port.to_bytes(2, "big")
+
+
+def take_header(connection, version):
+    wanted = header_of(connection, version)
+    header = receive_exactly(connection, len(wanted))
+    assert header == wanted, (header, wanted)
+
+
+@scenario
+def a_proxy_header_is_sent_first():
+    """Once on each connection, before any message, and also when there is none yet."""
+    for version in ("v1", "v2"):
+        seen = []
+
+        def serve(connection):
+            take_header(connection, version)
+            seen.append(connection)
+            echo_all(connection)
+
+        for arguments in (["--load", "-p", "3"], ["--half-close"], ["-i", "1ms"]):
+            seen.clear()
+            with Server(serve) as server:
+                report = probe_report("-n", "9", "-c", "3", "--proxy-protocol=" + version,
+                                      *arguments, server.endpoint)
+                assert report["messages"] == 9 and counts(report) == EXACT, report
+                assert len(seen) == 3, seen
+
+
+@scenario
+def a_proxy_header_of_ipv6():
+    headers = []
+
+    def serve(connection):
+        headers.append((receive_exactly(connection, 52), connection.getpeername()))
+        echo_all(connection)
+
+    listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    with Server(serve, listener):
+        port = listener.getsockname()[1]
+        probe_report("--load", "-n", "1", "--proxy-protocol=v2", "[::1]:%d" % port)
+    (header, peer), = headers
+    own = socket.inet_pton(socket.AF_INET6, "::1")
+    assert header == V2 + b"\x21\x21\0\x24" + own + own + peer[1].to_bytes(2, "big") + \
+        port.to_bytes(2, "big"), header
+
+
+@tls_scenario
+def a_proxy_header_comes_before_tls():
+    here = certificates()[0]
+
+    def wrap(connection):
+        take_header(connection, "v2")
+        return here.context().wrap_socket(connection, server_side=True)
+
+    with Server(echo_and_close_well, wrap=wrap) as server:
+        report = probe_report("--half-close", "-n", "9", "-c", "3", "--proxy-protocol=v2",
+                              "--tls-ca=" + here.certificate, "tls://" + server.endpoint)
+        assert report["messages"] == 9 and counts(report) == EXACT, report
+
+
 @scenario
 def usage_errors_of_transports():
     for arguments in (["--half-close", "udp://127.0.0.1:7"], ["-s", "65508", "udp://127.0.0.1:7"],
                       ["-s", "0", "tls://127.0.0.1:7"], ["-s", "0", "unix:///x"],
-                      ["--insecure", "7"], ["--tls-ca=/x", "unix:///x"], ["udp://*:7"],
+                      ["--proxy-protocol=v3", "7"], ["--proxy-protocol=v1", "udp://a:7"],
+                      ["--proxy-protocol=v2", "unix:///x"], ["--insecure", "7"], ["--tls-ca=/x", "unix:///x"], ["udp://*:7"],
                       ["--insecure", "--tls-ca=/x", "tls://a:7"], ["unix://relative"],
                       ["unix:///x?mode=0600"], ["tls://a:7?proxy=off"], ["tls://a:0"],
                       ["sctp://a:7"]):

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "options.h"
 #include "tally.h"
 #include "target.h"
 #include "window.h"
@@ -75,6 +76,7 @@ struct client_setup {
     bool needs_eof;              /* at the end; else a server need not close */
     uint64_t timeout;            /* ns */
     const struct security *security; /* of streams; NULL: they are plain */
+    proxy_writer *proxy;             /* of streams: the header that comes first; NULL: none does */
     unsigned char *buffer;       /* of streams: PIECE_MAX bytes to receive into */
     struct batch *batch;         /* of datagrams */
     struct tally *tally;

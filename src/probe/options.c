@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../proxy.h"
 #include "config.h"
 #include "defaults.h"
 
@@ -16,6 +17,20 @@
 
 #define TARGET(member) .target = offsetof(struct probe_options, member)
 #define RANGE(lowest, highest) .least = (lowest), .most = (highest)
+
+static const char *set_proxy(const struct cmdline_option *option, void *options, const char *value)
+{
+    proxy_writer **proxy = &((struct probe_options *) options)->proxy;
+
+    (void) option;
+    if (strcmp(value, "v1") == 0)
+        *proxy = proxy_write_v1;
+    else if (strcmp(value, "v2") == 0)
+        *proxy = proxy_write_v2;
+    else
+        return "neither v1 nor v2";
+    return NULL;
+}
 
 static const struct cmdline_option table[] = {
     { "count", 'n', "N", cmdline_amount, TARGET(count), RANGE(1, COUNT_MOST),
@@ -40,6 +55,8 @@ static const struct cmdline_option table[] = {
       .help = "client threads (default 1)" },
     { "timeout", 'W', "TIME", cmdline_time, TARGET(timeout), RANGE(1, CMDLINE_TIME_MOST),
       .help = "wait so long for an answer (10s; udp 1s)" },
+    { "proxy-protocol", 0, "v1|v2", set_proxy,
+      .help = "send a PROXY header first (tcp, tls)" },
     { "tls-ca", 0, "FILE", cmdline_text, TARGET(tls_ca),
       .help = "whom tls trusts, PEM (default: the system's)" },
     { "insecure", .set = cmdline_flag, TARGET(insecure),
@@ -92,6 +109,9 @@ static const char *contradiction(const struct probe_options *options)
         { options->half_close && options->in_flight > 0, "--half-close --in-flight" },
         { !options->load && !is_open && options->in_flight > 0, "--in-flight without a load" },
         { is_udp && options->half_close, "--half-close with udp" },
+        { is_udp && options->proxy != NULL, "--proxy-protocol with udp" },
+        { options->endpoint.transport == ENDPOINT_UNIX && options->proxy != NULL,
+          "--proxy-protocol with unix" },
         { !is_tls && options->tls_ca != NULL, "--tls-ca without tls" },
         { !is_tls && options->insecure, "--insecure without tls" },
         { options->insecure && options->tls_ca != NULL, "--insecure --tls-ca" },

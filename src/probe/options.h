@@ -16,6 +16,10 @@ enum probe_mode {
     PROBE_MODES
 };
 
+/* proxy_write_v1 or proxy_write_v2. */
+typedef size_t proxy_writer(const struct address *client, const struct address *destination,
+                            char *out);
+
 /* Const once it is parsed. Times are in milliseconds. */
 struct probe_options {
     enum probe_mode mode;
@@ -29,6 +33,7 @@ struct probe_options {
     uint64_t in_flight; /* messages on their way on a connection; 0: no limit (open loop only) */
     uint64_t rate;      /* messages a second in all, in the open loop */
     uint64_t timeout;   /* for a connection, and for an answer */
+    proxy_writer *proxy; /* NULL: no header */
     const char *tls_ca; /* a file; NULL: the system's store */
     bool insecure;
     bool load, half_close;

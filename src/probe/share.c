@@ -260,6 +260,7 @@ static bool set_up(struct share *share)
         .needs_eof = common->mode->needs_eof,
         .timeout = common->options->timeout * NS_PER_MS,
         .security = common->security,
+        .proxy = common->options->proxy,
         .buffer = is_udp ? NULL : malloc(PIECE_MAX),
         .batch = is_udp ? batch_new(common->options->size) : NULL,
         .tally = &share->tally,

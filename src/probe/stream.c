@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "../clock.h"
+#include "../proxy.h"
 #include "defaults.h"
 #include "pattern.h"
 #include "security.h"
@@ -210,10 +211,32 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
         continue;
 }
 
+/*
+ * As a load balancer for which we are the client: names both ends of this connection. The buffer
+ * of a new socket takes it whole. False: it has failed.
+ */
+static bool send_header(struct client *client)
+{
+    const struct target *target = client->setup->target;
+    struct address own = { .length = sizeof(own.ip6) };
+    char header[PROXY_V1_MOST + 1];
+    size_t length;
+
+    if (getsockname(client->fd, &own.any, &own.length) == 0) {
+        length = client->setup->proxy(&own, &target->addresses[client->attempt], header);
+        if (send(client->fd, header, length, MSG_NOSIGNAL) == (ssize_t) length)
+            return true;
+    }
+    client_end(client, strerror(errno));
+    return false;
+}
+
 static void on_connected(struct client *client)
 {
     const struct security *security = client->setup->security;
 
+    if (client->setup->proxy != NULL && !send_header(client))
+        return;
     if (security == NULL) {
         client_opened(client);
         return;
