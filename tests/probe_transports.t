@@ -629,6 +629,28 @@ def a_proxy_header_comes_before_tls():
 
 
 @scenario
+def datagrams_against_echod():
+    with Echod("--udp-rate=0", "udp://127.0.0.1:0") as echod:
+        for arguments in (["-s", "0"], ["-s", "65507", "-c", "2"], ["-p", "16", "-c", "3"]):
+            report = probe_report("--load", "-n", "300", "-W", DEADLINE, *arguments,
+                                  echod.endpoint())
+            assert report["messages"] == 300 and counts(report) == EXACT, report
+
+
+@tls_scenario
+def tls_behind_a_load_balancer_against_echod():
+    """We are the load balancer; the daemon's log names both ends as the header does."""
+    with Echod("-v", "--tls-self-signed", "--proxy-protocol=127.0.0.1", "tls://127.0.0.1:0") as echod:
+        for version in ("v1", "v2"):
+            for arguments in (["--half-close", "-s", "100k"], ["--load", "-p", "3"]):
+                report = probe_report("-n", "20", "-c", "2", "--insecure",
+                                      "--proxy-protocol=" + version, *arguments, echod.endpoint())
+                assert report["messages"] == 20 and counts(report) == EXACT, report
+        line = echod.wait_line("closed", 8)
+        assert line["peer"] == line["via"] and line["reason"] == "eof", line
+
+
+@scenario
 def usage_errors_of_transports():
     for arguments in (["--half-close", "udp://127.0.0.1:7"], ["-s", "65508", "udp://127.0.0.1:7"],
                       ["-s", "0", "tls://127.0.0.1:7"], ["-s", "0", "unix:///x"],
