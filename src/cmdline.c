@@ -134,7 +134,14 @@ void cmdline_help(const struct cmdline *cmdline)
 
 void cmdline_version(const struct cmdline *cmdline)
 {
-    printf("%s %s\nlibevent %s\n", cmdline->program, PACKAGE_VERSION, event_get_version());
+#ifdef HAVE_OPENSSL
+    const char *tls = "with";
+#else
+    const char *tls = "without";
+#endif
+
+    printf("%s %s\nlibevent %s, %s TLS\n", cmdline->program, PACKAGE_VERSION,
+           event_get_version(), tls);
 }
 
 int cmdline_answered(void)
@@ -199,8 +206,9 @@ static enum cmdline_result set(const struct cmdline_option *option, void *option
 
     if (wrong == NULL)
         return CMDLINE_RUN;
-    if (asprintf(&text, "--%s=%s", option->name, value) < 0)
-        return cmdline_wrong(wrong, value);
+    if (asprintf(&text, "--%s%s%s", option->name, value != NULL ? "=" : "",
+                 value != NULL ? value : "") < 0)
+        return cmdline_wrong(wrong, option->name);
     cmdline_wrong(wrong, text);
     free(text);
     return CMDLINE_WRONG;

@@ -444,6 +444,13 @@ class Skip(Exception):
     """Raised by a scenario that cannot be tried here; its text says why."""
 
 
+def needs_tls():
+    """Skips the scenario where the programs were built without."""
+    version = subprocess.run([ECHOD, "--version"], capture_output=True, text=True).stdout
+    if "with TLS" not in version:
+        raise Skip("built without TLS")
+
+
 class TooSlow(Skip):
     """The same, because this machine was busy for a moment: it is tried again, a few times."""
 

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 
-from harness import (DEADLINE, Echod, Skip, echo, main, probe_report, receive_all,
+from harness import (DEADLINE, Echod, Skip, echo, main, needs_tls, probe_report, receive_all,
                      receive_exactly, scenario, wait_until)
 
 TRUSTED = "--proxy-protocol=127.0.0.0/8,::1"
@@ -279,6 +279,7 @@ def a_limit_and_a_drain(model):
 @scenario
 def before_tls(model):
     """The header, then TLS; in one segment with the hello too."""
+    needs_tls()
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with Echod("-vv", "--model=" + model, TRUSTED, "--tls-self-signed",
