@@ -363,6 +363,14 @@ static enum tls_result read_records(SSL *ssl, char *buffer, size_t size, size_t 
     }
 }
 
+/* What comes after the end is nobody's. */
+static void drop_input(SSL *ssl)
+{
+    struct evbuffer *input = bufferevent_get_input(BIO_get_data(SSL_get_rbio(ssl)));
+
+    evbuffer_drain(input, evbuffer_get_length(input));
+}
+
 enum tls_result tls_receive(struct tls *tls, struct evbuffer *plain)
 {
     enum tls_result result;
@@ -380,6 +388,8 @@ enum tls_result tls_receive(struct tls *tls, struct evbuffer *plain)
         else if (!spare_append(plain, buffer, length))
             return TLS_FAILED;
     } while (result == TLS_MORE && length == BULK_READ);
+    if (result != TLS_MORE)
+        drop_input(ssl_of(tls));
     return result;
 }
 

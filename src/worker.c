@@ -161,16 +161,26 @@ static void cut_all(struct worker *worker, int64_t now)
     cut_queue(&worker->conns.lingering, now);
 }
 
-static void finish_quiet(const struct conn_queue *queue, int64_t now)
+/* Returns the one after CONN, which may be gone. */
+static struct conn *finish_if_quiet(struct conn *conn, int64_t now)
 {
-    struct conn *conn = TAILQ_FIRST(queue), *next;
+    struct conn *next = conn_next(conn);
 
+    if (conn_is_quiet(conn, now))
+        conn_finish(conn, CLOSE_DRAIN);
+    return next;
+}
+
+static void finish_quiet(const struct conn_set *conns, int64_t now)
+{
+    struct conn *conn = TAILQ_FIRST(&conns->shaking);
+
+    while (conn != NULL)
+        conn = finish_if_quiet(conn, now);
+    conn = TAILQ_FIRST(&conns->active);
     /* In order of last activity: who follows one that is too young is younger still. */
-    for (; conn != NULL && now - conn_last_active(conn) >= QUIET_MS; conn = next) {
-        next = conn_next(conn);
-        if (conn_is_quiet(conn, now))
-            conn_finish(conn, CLOSE_DRAIN);
-    }
+    while (conn != NULL && now - conn_last_active(conn) >= QUIET_MS)
+        conn = finish_if_quiet(conn, now);
 }
 
 static bool is_empty(const struct conn_set *conns)
@@ -188,8 +198,7 @@ static void on_drain(evutil_socket_t fd, short what, void *context)
     (void) fd;
     (void) what;
     is_closed = datagrams_drain(worker->datagrams) && is_closed;
-    finish_quiet(&worker->conns.shaking, now);
-    finish_quiet(&worker->conns.active, now);
+    finish_quiet(&worker->conns, now);
     if (now >= worker->deadline) {
         cut_all(worker, now);
         is_closed = true;
