@@ -22,6 +22,7 @@ struct member {
     struct spawned spawned;
     struct channel *channel; /* NULL: it does not run */
     bool is_ready, has_left; /* left: its end of the channel is closed */
+    unsigned unheard;        /* credentials that it was sent, and has not said to use */
     int64_t started_at;
     int64_t backoff; /* what the last replacement had to wait, ms */
     struct event *respawn;
@@ -55,8 +56,21 @@ static void share_credentials(struct member *member)
 {
     const struct tls_config *tls = member->crew->setup->tls;
 
-    if (tls != NULL)
-        channel_send(member->channel, FRAME_TLS, NULL, 0, tls->fd);
+    if (tls == NULL)
+        return;
+    if (channel_send(member->channel, FRAME_TLS, NULL, 0, tls->fd))
+        member->unheard++;
+    else if (!member->has_left)
+        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
+}
+
+/* Tells if nobody is left to be heard of. */
+static void tell_shared(const struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (crew->members[i].unheard > 0)
+            return;
+    crew->events.shared(crew->events.context);
 }
 
 /* Has MEMBER accept at OWNER's sockets: its own ones, and if it is OWNER, those that all share. */
@@ -150,6 +164,9 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         close(fd);
     if (type == FRAME_READY) {
         on_ready(member);
+    } else if (type == FRAME_TLS && member->unheard > 0) {
+        member->unheard--;
+        tell_shared(crew);
     } else if (type == FRAME_SLOT) {
         pass_on_slot(crew, member);
     } else if (type == FRAME_PAUSED && length == sizeof(reason)) {
@@ -248,6 +265,10 @@ static void clean_up(struct member *member, enum close_reason reason)
     channel_free(member->channel);
     member->channel = NULL;
     member->is_ready = false;
+    if (member->unheard > 0) {
+        member->unheard = 0;
+        tell_shared(member->crew);
+    }
     limits_worker_died(setup->limits, member->number);
     stats_worker_died(setup->stats, member->number, reason);
 }
@@ -366,6 +387,7 @@ void crew_share_credentials(struct crew *crew)
     for (unsigned i = 0; i < crew->count; i++)
         if (crew->members[i].channel != NULL)
             share_credentials(&crew->members[i]);
+    tell_shared(crew);
 }
 
 /* Clients are queued at the sockets of MEMBER, and nobody is there to accept them. */

@@ -21,6 +21,7 @@ struct crew_events {
     void (*failed)(void *context); /* one died before that */
     void (*ended)(void *context);  /* after crew_drain: the last one is gone */
     void (*paused)(void *context, enum pause_reason reason);
+    void (*shared)(void *context); /* no worker uses other credentials than those told last */
     void *context;
 };
 

@@ -28,6 +28,7 @@ struct supervisor {
     uint32_t pauses_told;      /* what the log has as paused */
     struct event *rotation;    /* of the keys for session tickets */
     struct event *deadline;    /* of the drain, and a little more */
+    bool is_reloading;         /* workers have not all said yet that they use what was read */
     int64_t drain_began;       /* 0: not draining */
     struct stats_sum before_drain;
     int status;
@@ -188,20 +189,33 @@ static void on_usr1(evutil_socket_t number, short what, void *context)
     stats_log(supervisor->setup.stats);
 }
 
+/* Who connects once this is in the log gets what is in the files now. */
+static void on_shared(void *context)
+{
+    struct supervisor *supervisor = context;
+    struct log_line line;
+
+    if (!supervisor->is_reloading)
+        return;
+    supervisor->is_reloading = false;
+    log_begin(&line, LOG_NOTICE, "reloaded");
+    log_end(&line);
+}
+
 /* A file that is wrong changes nothing. */
 static void reload(struct supervisor *supervisor)
 {
     struct tls_config_error error;
     struct log_line line;
-    bool done = tls_config_reload(supervisor->tls, &error);
 
-    if (done)
+    if (tls_config_reload(supervisor->tls, &error)) {
+        supervisor->is_reloading = true;
         crew_share_credentials(supervisor->crew);
-    log_begin(&line, done ? LOG_NOTICE : LOG_ERR, done ? "reloaded" : "reload-failed");
-    if (!done) {
-        log_text(&line, "error", error.what);
-        log_text(&line, "file", error.file);
+        return;
     }
+    log_begin(&line, LOG_ERR, "reload-failed");
+    log_text(&line, "error", error.what);
+    log_text(&line, "file", error.file);
     log_end(&line);
 }
 
@@ -274,7 +288,8 @@ static bool make_memory(struct worker_setup *setup, unsigned addresses)
 /* On false release() gets the half-made one. */
 static bool init(struct supervisor *supervisor)
 {
-    const struct crew_events events = { on_ready, on_failed, on_ended, on_paused, supervisor };
+    const struct crew_events events = { on_ready, on_failed, on_ended, on_paused, on_shared,
+                                        supervisor };
 
     supervisor->base = reactor_new(supervisor->setup.options->backend);
     if (supervisor->base == NULL ||

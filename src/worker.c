@@ -247,6 +247,7 @@ static void take_credentials(struct worker *worker, int fd)
     } else {
         log_failure(LOG_ERR, "tls-failed", "credentials", ENOMEM);
     }
+    tell(worker, FRAME_TLS);
 }
 
 static bool add_socket(struct worker *worker, int fd, const struct worker_listen *listen)

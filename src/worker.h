@@ -12,7 +12,10 @@
 
 /* What supervisor and worker say to each other over the worker's channel. */
 enum worker_frame {
-    /* To the worker: serve new TLS connections with the sealed credentials that come along. */
+    /*
+     * To the worker: serve new TLS connections with the sealed credentials that come along. Back:
+     * I do.
+     */
     FRAME_TLS,
     /* To the worker: accept at the descriptor that comes along, as struct worker_listen says. */
     FRAME_LISTEN,
