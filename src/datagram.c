@@ -229,10 +229,12 @@ static void close_receiver(struct receiver *receiver)
 
 void datagrams_close(struct datagrams *datagrams)
 {
-    struct receiver *receiver;
+    struct receiver *receiver = datagrams != NULL ? TAILQ_FIRST(&datagrams->list) : NULL, *next;
 
-    while (datagrams != NULL && (receiver = TAILQ_FIRST(&datagrams->list)) != NULL)
+    for (; receiver != NULL; receiver = next) {
+        next = TAILQ_NEXT(receiver, link);
         close_receiver(receiver);
+    }
 }
 
 void datagrams_free(struct datagrams *datagrams)
