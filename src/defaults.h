@@ -65,10 +65,11 @@
  * the bytes come, up to 64 KiB. */
 #define PREFACE_ROOM 128
 
-/* A datagram's data and more: their length has 16 bits. Not a power of two, for then those of a
- * batch would all want the same few places in the processor's caches. */
-#define DATAGRAM_ROOM (65536 + 64)
-/* Datagrams that are received, and answered, in one system call each... */
+/* Room for the data of any datagram, whose length has 16 bits. */
+#define DATAGRAM_ROOM 65536
+/* Datagrams that are received, and answered, in one system call each: with 16 an answer takes 3 %
+ * more CPU time, with 8 5 %, with 64 no less. In memory 2 MiB, of which small ones use a page each...
+ */
 #define DATAGRAM_BATCH 32
 /* ... so often in a row at most, before others have their turn. */
 #define DATAGRAM_ROUNDS 4

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #define BATCH 32
-#define ROOM 65600
+#define ROOM 65536
 #define BUFFER (1 << 20)
 
 static struct mmsghdr messages[BATCH];
