@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MESSAGE_NUMBER_MAX 8
+#define MESSAGE_NUMBER_MAX ((size_t) 8)
 
 /* How many bytes of a message of SIZE, the first ones, are its number. */
 size_t message_number_length(size_t size);
