@@ -42,7 +42,8 @@ static struct {
     SSL_CTX *context;
     SSL *ssl; /* NULL: not accepted yet */
     int fd;
-    bool is_rude; /* it ends without close_notify */
+    bool is_rude;     /* it ends without close_notify */
+    bool has_refused; /* it did not like what came, and sent an alert */
     int length, sent;
     char data[16384];
 } server;
@@ -177,6 +178,8 @@ static void serve(void)
         if (server.length <= 0 && SSL_get_error(server.ssl, server.length) == SSL_ERROR_ZERO_RETURN &&
             (server.is_rude || SSL_shutdown(server.ssl) > 0))
             shutdown(server.fd, SHUT_WR);
+        if (server.length < 0 && SSL_get_error(server.ssl, server.length) == SSL_ERROR_SSL)
+            server.has_refused = true;
         if (server.length < 0)
             server.length = 0;
     }
@@ -398,6 +401,44 @@ START_TEST(who_breaks_off_is_told)
 }
 END_TEST
 
+static bool is_refused(void *unused)
+{
+    (void) unused;
+    serve();
+    return server.has_refused;
+}
+
+/* Before it can send, or when it waits for an answer. */
+START_TEST(a_reason_that_comes_after_the_handshake_is_told)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        set_up(64, "echo.test", ca_file);
+        SSL_CTX_set_verify(server.context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+        ck_assert(loop_until(setup.base, serve_until_opened, NULL));
+        ck_assert(wait_until(is_refused, NULL));
+        client_allow(&client, 1, clock_ns());
+        if (i == 0)
+            inject_fail(INJECT_WRITE, 1, 1, EPIPE);
+        client_push(&client);
+        ck_assert(loop_until(setup.base, serve_until_ended, NULL));
+        ck_assert_str_eq(told.why, "TLS: tlsv13 alert certificate required");
+        tear_down();
+    }
+}
+END_TEST
+
+START_TEST(no_reason_but_the_sockets)
+{
+    set_up(64, "echo.test", ca_file);
+    ck_assert(loop_until(setup.base, serve_until_opened, NULL));
+    client_allow(&client, 1, clock_ns());
+    inject_fail(INJECT_WRITE, 1, 1, EPIPE);
+    client_push(&client);
+    ck_assert_str_eq(told.why, strerror(EPIPE));
+    tear_down();
+}
+END_TEST
+
 START_TEST(who_speaks_no_tls_is_told)
 {
     static const struct {
@@ -466,6 +507,8 @@ int main(void)
         an_end_without_close_notify_is_told,
         an_end_that_comes_with_the_last_byte_is_seen,
         who_breaks_off_is_told,
+        a_reason_that_comes_after_the_handshake_is_told,
+        no_reason_but_the_sockets,
         who_speaks_no_tls_is_told,
         a_handshake_has_an_end,
         no_memory_for_a_session,

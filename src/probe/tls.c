@@ -137,6 +137,22 @@ static enum security_step handshake(struct session *session)
     return step;
 }
 
+/* Whoever broke off, so that we cannot send, may have told why before: that is to be read yet. */
+static void look_for_alert(struct session *session)
+{
+    int error = session->error;
+    size_t got;
+    char byte;
+
+    session->has_read = false;
+    SSL_peek_ex(session->ssl, &byte, 1, &got);
+    if (ERR_peek_error() != 0 && !session->is_eof)
+        return;
+    ERR_clear_error();
+    session->is_eof = false;
+    session->error = error;
+}
+
 /* A record a call, so that what is counted as sent is what the peer can read. */
 static ssize_t send_all(struct session *session, const void *data, size_t length)
 {
@@ -148,7 +164,10 @@ static ssize_t send_all(struct session *session, const void *data, size_t length
         sent += one;
     if (sent > 0)
         return (ssize_t) sent;
-    judge(session, 0);
+    if (judge(session, 0) == SECURITY_FAILED) {
+        look_for_alert(session);
+        errno = EPROTO;
+    }
     return -1;
 }
 
