@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,7 +229,7 @@ END_TEST
 
 START_TEST(short_and_failing_reads_change_nothing)
 {
-    for (unsigned seed = 1; seed <= 40; seed++) {
+    for (unsigned seed = 1; seed <= 1000; seed++) {
         begin();
         inject_random(INJECT_READ, seed);
         send_bytes(headers[seed % 2].data, headers[seed % 2].length);
@@ -312,18 +313,24 @@ END_TEST
 
 START_TEST(without_memory_nothing_is_left_behind)
 {
+    int fd;
+
     begin();
+    fd = fcntl(here.pair.server, F_DUPFD_CLOEXEC, 300); /* beyond libevent's table: it grows */
+    ck_assert_int_ge(fd, 0);
     for (unsigned nth = 1, failures = 1; failures > 0; nth++) {
         struct preface *another;
 
         inject_reset();
         inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);
-        another = preface_new(here.base, here.pair.server, on_ended, &here);
+        another = preface_new(here.base, fd, on_ended, &here);
         failures = inject_failures(INJECT_MEMORY);
         inject_reset(); /* libcheck too takes memory */
         ck_assert_int_eq(another == NULL, failures > 0);
         preface_free(another);
+        ck_assert(failures == 0 || nth < 10);
     }
+    close(fd);
     send_text(here.pair.client, V1 "hello");
     expect_client_and("hello");
     finish();
