@@ -27,6 +27,7 @@ struct tls_context;
 struct conn_origin {
     const struct service *service;
     enum endpoint_transport transport;
+    bool is_passed;            /* the service manager's socket: at the drain it is only let go */
     const char *name;          /* the endpoint, as in the log */
     struct stats_block *stats; /* its counters in this worker */
     /* Whose PROXY headers are believed, and have to come first; NULL: none is expected. */

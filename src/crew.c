@@ -81,6 +81,8 @@ static void assign(struct member *member, const struct member *owner)
     for (size_t i = 0; i < sockets->count; i++) {
         struct worker_listen listen = { .address = (uint32_t) i, .owner = owner->number };
 
+        if (member->crew->is_draining && sockets->list[i].is_passed)
+            continue; /* who is queued there waits for the next instance */
         if (member == owner || sockets_is_own(sockets, i))
             channel_send(member->channel, FRAME_LISTEN, &listen, sizeof(listen),
                          sockets_fd(sockets, i, owner->number));

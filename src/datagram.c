@@ -309,7 +309,7 @@ bool datagrams_drain(struct datagrams *datagrams)
         datagrams->drain_until = now + DATAGRAM_DRAIN_MS;
     for (; receiver != NULL; receiver = next) {
         next = TAILQ_NEXT(receiver, link);
-        if (is_dry(receiver) || now >= datagrams->drain_until)
+        if (receiver->origin->is_passed || is_dry(receiver) || now >= datagrams->drain_until)
             close_receiver(receiver);
     }
     return TAILQ_EMPTY(&datagrams->list);

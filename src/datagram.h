@@ -42,7 +42,8 @@ void datagrams_remove(struct datagrams *datagrams, unsigned group);
 
 /*
  * Answers what is queued, and closes; more than that only if more comes at once, and then for
- * DATAGRAM_DRAIN_MS. To be called again and again until it returns true: all are closed.
+ * DATAGRAM_DRAIN_MS. A socket that was passed is only closed: what is queued there is for the next
+ * instance. To be called again and again until it returns true: all are closed.
  */
 bool datagrams_drain(struct datagrams *datagrams);
 

@@ -27,8 +27,7 @@ static int find_name(const char *const *names, int count, const char *text, size
     return found;
 }
 
-/* `SERVICE+TRANSPORT`, LENGTH bytes of SCHEME. */
-static const char *parse_scheme(const char *scheme, size_t length, struct endpoint *endpoint)
+const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endpoint *endpoint)
 {
     const char *plus = memchr(scheme, '+', length);
     size_t service_length = plus != NULL ? (size_t) (plus - scheme) : 0;
@@ -47,6 +46,11 @@ static const char *parse_scheme(const char *scheme, size_t length, struct endpoi
     endpoint->service = (enum endpoint_service) service;
     endpoint->transport = (enum endpoint_transport) transport;
     return NULL;
+}
+
+const char *endpoint_transport_name(enum endpoint_transport transport)
+{
+    return transport_names[transport];
 }
 
 static const char *parse_port(const char *text, uint16_t *port)
@@ -218,7 +222,7 @@ const char *endpoint_parse(const char *text, struct endpoint *endpoint)
 
     *endpoint = (struct endpoint){ .service = ENDPOINT_ECHO, .mode = -1, .text = text };
     if (separator != NULL) {
-        wrong = parse_scheme(text, (size_t) (separator - text), endpoint);
+        wrong = endpoint_parse_scheme(text, (size_t) (separator - text), endpoint);
         text = separator + 3;
     }
     if (wrong != NULL)

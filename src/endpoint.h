@@ -43,6 +43,14 @@ struct endpoint {
 const char *endpoint_parse(const char *text, struct endpoint *endpoint);
 
 /*
+ * The same of `[SERVICE+]TRANSPORT` alone, the first LENGTH bytes of SCHEME; changes nothing else
+ * in *ENDPOINT, and nothing at all if it is wrong.
+ */
+const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endpoint *endpoint);
+
+const char *endpoint_transport_name(enum endpoint_transport transport);
+
+/*
  * Finds the IP addresses that ENDPOINT stands for, each once; a unix socket has none. Returns NULL
  * and an array of *COUNT (at least 1) in *ADDRESSES, which the caller frees; or what is wrong, as
  * a static string, with *ADDRESSES as it was.

@@ -352,11 +352,24 @@ void listeners_retry(struct listeners *listeners)
         event_active(listeners->retry, EV_TIMEOUT, 0);
 }
 
+/* Who is queued at a socket of the service manager waits for the next instance. */
+static void let_passed_go(struct listeners *listeners)
+{
+    struct listener *one = TAILQ_FIRST(&listeners->queue), *next;
+
+    for (; one != NULL; one = next) {
+        next = TAILQ_NEXT(one, link);
+        if (one->origin->is_passed)
+            listener_free(one);
+    }
+}
+
 static void stop_queueing(struct listeners *listeners)
 {
     int64_t handshake = LOOPBACK_HANDSHAKE_MS;
     struct listener *one;
 
+    let_passed_go(listeners);
     set_accepting(listeners, false);
     TAILQ_FOREACH(one, &listeners->queue, link) {
         int fd = evconnlistener_get_fd(one->acceptor);

@@ -2,6 +2,7 @@
 noinst_LIBRARIES += src/libechod.a
 src_libechod_a_SOURCES = \
 	src/access.c src/access.h \
+	src/activation.c src/activation.h \
 	src/address.c src/address.h \
 	src/channel.c src/channel.h \
 	src/clock.h \
@@ -44,7 +45,7 @@ endif
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
-src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS)
+src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(SYSTEMD_LIBS)
 
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a

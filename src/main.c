@@ -1,6 +1,7 @@
 /* main: options, log, sockets, supervisor. */
 #include <signal.h>
 
+#include "activation.h"
 #include "descriptors.h"
 #include "echo.h"
 #include "log.h"
@@ -43,7 +44,22 @@ static int run(const struct options *options, struct sockets *sockets, struct pi
     return status;
 }
 
-static int serve(const struct options *options)
+/* What the command line asks for, and what was passed. */
+static bool open_sockets(struct sockets *sockets, const struct options *options,
+                         const struct activation *passed, struct sockets_error *error)
+{
+    if (!sockets_open(sockets, options->endpoints, options->endpoint_count,
+                      (size_t) options->workers, options->max_connections > 0, error))
+        return false;
+    for (size_t i = 0; i < passed->count; i++)
+        if (!sockets_adopt(sockets, &passed->list[i].endpoint, passed->list[i].fd, error)) {
+            sockets_free(sockets);
+            return false;
+        }
+    return true;
+}
+
+static int serve(const struct options *options, const struct activation *passed)
 {
     struct sockets_error error;
     struct pidfile pidfile;
@@ -58,8 +74,7 @@ static int serve(const struct options *options)
         log_startup_error(wrong, options->pid_file);
         return 1;
     }
-    if (sockets_open(&sockets, options->endpoints, options->endpoint_count,
-                     (size_t) options->workers, options->max_connections > 0, &error)) {
+    if (open_sockets(&sockets, options, passed, &error)) {
         status = run(options, &sockets, &pidfile);
         sockets_free(&sockets);
     } else {
@@ -72,8 +87,11 @@ static int serve(const struct options *options)
 
 int main(int argc, char **argv)
 {
+    char passed_text[ACTIVATION_TEXT_MAX];
+    struct activation passed;
     struct options options;
-    int status = 0;
+    const char *wrong;
+    int status = 1;
     sigset_t none;
 
     log_start("echod");
@@ -81,9 +99,13 @@ int main(int argc, char **argv)
     sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
     signal(SIGHUP, SIG_IGN);  /* nothing to load anew yet */
-    switch (options_parse(&options, argc, argv)) {
+    wrong = activation_take(&passed, passed_text);
+    switch (options_parse(&options, argc, argv, &passed)) {
     case CMDLINE_RUN:
-        status = serve(&options);
+        if (wrong == NULL)
+            status = serve(&options, &passed);
+        else
+            log_startup_error(wrong, passed_text);
         break;
     case CMDLINE_DONE:
         status = cmdline_answered();
@@ -93,5 +115,6 @@ int main(int argc, char **argv)
         break;
     }
     options_free(&options);
+    activation_free(&passed);
     return status;
 }

@@ -209,6 +209,19 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
     return CMDLINE_RUN;
 }
 
+/* The same for sockets that were passed; the default endpoint is for when there are none. */
+static enum cmdline_result check_endpoints(struct options *options, char **texts, size_t count,
+                                           const struct activation *passed)
+{
+    for (size_t i = 0; i < passed->count; i++) {
+        const char *wrong = check_tls(options, &passed->list[i].endpoint);
+
+        if (wrong != NULL)
+            return cmdline_wrong(wrong, passed->list[i].text);
+    }
+    return count == 0 && passed->count > 0 ? CMDLINE_RUN : parse_endpoints(options, texts, count);
+}
+
 /* Options that exclude, or need, each other; NULL: all is well. */
 static const char *contradiction(const struct options *options)
 {
@@ -220,8 +233,11 @@ static const char *contradiction(const struct options *options)
                                                                  : NULL;
 }
 
-static bool has_tls_endpoint(const struct options *options)
+static bool has_tls_endpoint(const struct options *options, const struct activation *passed)
 {
+    for (size_t i = 0; i < passed->count; i++)
+        if (passed->list[i].endpoint.transport == ENDPOINT_TLS)
+            return true;
     for (size_t i = 0; i < options->endpoint_count; i++)
         if (options->endpoints[i].transport == ENDPOINT_TLS)
             return true;
@@ -229,10 +245,13 @@ static bool has_tls_endpoint(const struct options *options)
 }
 
 /* Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear. */
-static enum cmdline_result check_tls_use(const struct options *options)
+static enum cmdline_result check_tls_use(const struct options *options,
+                                         const struct activation *passed)
 {
-    if (has_tls_endpoint(options) || (options->tls_cert == NULL && !options->tls_self_signed &&
-                                      options->tls_client_ca == NULL))
+    bool is_given =
+        options->tls_cert != NULL || options->tls_self_signed || options->tls_client_ca != NULL;
+
+    if (!is_given || has_tls_endpoint(options, passed))
         return CMDLINE_RUN;
     return cmdline_wrong("no tls endpoint",
                          options->tls_self_signed    ? "--tls-self-signed"
@@ -240,7 +259,8 @@ static enum cmdline_result check_tls_use(const struct options *options)
                                                      : options->tls_client_ca);
 }
 
-enum cmdline_result options_parse(struct options *options, int argc, char **argv)
+enum cmdline_result options_parse(struct options *options, int argc, char **argv,
+                                  const struct activation *passed)
 {
     enum cmdline_result result;
     const char *wrong;
@@ -259,8 +279,8 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     wrong = contradiction(options);
     if (wrong != NULL)
         return cmdline_wrong("contradictory options", wrong);
-    result = parse_endpoints(options, argv + rest, (size_t) (argc - rest));
-    return result == CMDLINE_RUN ? check_tls_use(options) : result;
+    result = check_endpoints(options, argv + rest, (size_t) (argc - rest), passed);
+    return result == CMDLINE_RUN ? check_tls_use(options, passed) : result;
 }
 
 void options_free(struct options *options)

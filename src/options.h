@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "access.h"
+#include "activation.h"
 #include "cmdline.h"
 #include "endpoint.h"
 #include "spawn.h"
@@ -36,9 +37,11 @@ struct options {
 
 /*
  * Parses the command line into *OPTIONS, which keeps pointers into ARGV. options_free releases it,
- * whatever the result.
+ * whatever the result. Where sockets were PASSED, which may need options too, there is no default
+ * endpoint.
  */
-enum cmdline_result options_parse(struct options *options, int argc, char **argv);
+enum cmdline_result options_parse(struct options *options, int argc, char **argv,
+                                  const struct activation *passed);
 void options_free(struct options *options);
 
 /* Whose PROXY headers are believed at ENDPOINT; NULL: none is expected there. */

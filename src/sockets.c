@@ -336,10 +336,13 @@ static bool resolve_all(struct target *targets, const struct endpoint *endpoints
 bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, size_t count,
                   size_t workers, bool is_order_kept, struct sockets_error *error)
 {
-    struct target *targets = calloc(count, sizeof(*targets));
+    struct target *targets;
     bool opened;
 
     *sockets = (struct sockets){ .workers = workers, .is_order_kept = is_order_kept };
+    if (count == 0)
+        return true;
+    targets = calloc(count, sizeof(*targets));
     if (targets == NULL)
         return fail(error, 1, "out of memory", endpoints[0].text);
     opened = resolve_all(targets, endpoints, count, error);
@@ -351,6 +354,28 @@ bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, siz
     if (!opened)
         sockets_free(sockets);
     return opened;
+}
+
+bool sockets_adopt(struct sockets *sockets, const struct endpoint *endpoint, int fd,
+                   struct sockets_error *error)
+{
+    struct sockaddr_storage own = { .ss_family = AF_UNSPEC };
+    socklen_t length = sizeof(own);
+    struct listening *one;
+
+    if (getsockname(fd, (struct sockaddr *) &own, &length) != 0 ||
+        (endpoint->transport == ENDPOINT_UDP && !udp_set_defaults(fd)))
+        return fail(error, 1, strerror(errno), endpoint->text);
+    if (endpoint->transport != ENDPOINT_UDP && endpoint->transport != ENDPOINT_UNIX)
+        tcp_set_defaults(fd);
+    one = append(sockets, endpoint, 1);
+    if (one == NULL)
+        return fail(error, 1, "out of memory", endpoint->text);
+    one->is_passed = true;
+    one->fds[0] = fd;
+    one->address = address_from((struct sockaddr *) &own, length);
+    endpoint_format(endpoint, &one->address, one->name);
+    return true;
 }
 
 void sockets_announce(const struct sockets *sockets)

@@ -22,6 +22,7 @@ struct listening {
     char name[ENDPOINT_TEXT_MAX];    /* as in the log */
     int *fds; /* fd_count: one per worker, or one that all share; -1: closed */
     size_t fd_count;
+    bool is_passed; /* opened by the service manager, which keeps it: never shut down */
     struct unixsocket file;
 };
 
@@ -36,7 +37,7 @@ struct sockets {
 };
 
 /*
- * Resolves COUNT ENDPOINTS, which have to outlive *SOCKETS, and listens at every address:
+ * Resolves COUNT ENDPOINTS (0: none), which have to outlive *SOCKETS, and listens at every address:
  * non-blocking, close-on-exec, keepalive and TCP_NODELAY set for accepted sockets to inherit. Each
  * of so many WORKERS gets a socket of its own, which the kernel spreads clients over; or all share
  * one, if IS_ORDER_KEPT: streams are then accepted in the order in which they came. A unix socket
@@ -44,6 +45,14 @@ struct sockets {
  */
 bool sockets_open(struct sockets *sockets, const struct endpoint *endpoints, size_t count,
                   size_t workers, bool is_order_kept, struct sockets_error *error);
+
+/*
+ * Adds FD, a socket that the service manager has opened and that is ENDPOINT's, which has to
+ * outlive *SOCKETS. All workers share it. It is *SOCKETS' from then on; on failure still the
+ * caller's, and *ERROR is filled.
+ */
+bool sockets_adopt(struct sockets *sockets, const struct endpoint *endpoint, int fd,
+                   struct sockets_error *error);
 
 /* Logs a `listening` line for each address, and a warning for each that was skipped. */
 void sockets_announce(const struct sockets *sockets);

@@ -329,6 +329,7 @@ static bool make_origins(struct worker *worker)
             .service = worker->setup->services[sockets->list[i].endpoint->service],
             .transport = sockets->list[i].endpoint->transport,
             .proxies = options_proxies(worker->setup->options, sockets->list[i].endpoint),
+            .is_passed = sockets->list[i].is_passed,
             .name = sockets->list[i].name,
             .stats = stats_block(worker->setup->stats, worker->number, (unsigned) i),
         };

@@ -10,6 +10,9 @@
 
 enum { ARGUMENTS_MOST = 8 };
 
+/* What the service manager has passed: nothing, but where a test has it so. */
+static struct activation passed;
+
 /* Parses the words of LINE, separated by blanks, of which the parsed options keep pointers. */
 static enum cmdline_result parse(struct options *options, const char *line)
 {
@@ -23,7 +26,7 @@ static enum cmdline_result parse(struct options *options, const char *line)
             ck_assert_int_le(argc, ARGUMENTS_MOST);
             argv[argc++] = word;
         }
-    return options_parse(options, argc, argv);
+    return options_parse(options, argc, argv, &passed);
 }
 
 static void expect_good(struct options *options, const char *line)
@@ -247,7 +250,7 @@ START_TEST(a_hostile_value_stays_one_line)
     memcpy(value, "--workers=\x1b[2J", 14);
     value[sizeof(value) - 1] = '\0';
     capture_begin(STDERR_FILENO);
-    ck_assert_int_eq(options_parse(&options, 2, argv), CMDLINE_WRONG);
+    ck_assert_int_eq(options_parse(&options, 2, argv, &passed), CMDLINE_WRONG);
     options_free(&options);
     text = capture_end();
     ck_assert_uint_eq(count_lines(text), 1);

@@ -29,7 +29,7 @@ plain_units = \
 	tests/check_tcp \
 	tests/check_udp
 LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) \
-	$(CHECK_LIBS)
+	$(SYSTEMD_LIBS) $(CHECK_LIBS)
 
 check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)

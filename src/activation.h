@@ -1,0 +1,40 @@
+/*
+ * activation: the sockets that a service manager has opened for us (sd_listen_fds(3)), and what
+ * each of them is to serve.
+ *
+ * What a socket is, the socket says: a listening stream is TCP or unix, a datagram socket UDP. Its
+ * name (FileDescriptorName=) may be `SERVICE` or `SERVICE+TRANSPORT`; any other name means echo.
+ */
+#ifndef ECHOD_ACTIVATION_H
+#define ECHOD_ACTIVATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "endpoint.h"
+
+/* Holds "descriptor 3, named NAME"; the names are of 255 bytes at most. */
+#define ACTIVATION_TEXT_MAX 320
+
+/* One socket: non-blocking, close-on-exec. */
+struct passed {
+    int fd;
+    struct endpoint endpoint;       /* of a unix socket with its path or @name; else no address */
+    char text[ACTIVATION_TEXT_MAX]; /* what it is called in an error */
+};
+
+struct activation {
+    struct passed *list;
+    size_t count;
+};
+
+/*
+ * Finds the sockets that were passed to this process, and takes the word of them out of its
+ * environment. None, if this build is without libsystemd. Returns NULL, or what is wrong as a
+ * text that is valid until the next call of strerror; TEXT then says with what. The descriptors
+ * stay open, and are the caller's. activation_free releases *ACTIVATION only, whatever the result.
+ */
+const char *activation_take(struct activation *activation, char text[ACTIVATION_TEXT_MAX]);
+void activation_free(struct activation *activation);
+
+#endif
