@@ -58,6 +58,9 @@
 /* "At most one line a second" about pauses. */
 #define PAUSE_LOG_MS 1000
 
+/* How often the service manager is told of the connections: it tells others in turn. */
+#define NOTIFY_STATUS_MS 1000
+
 /* What is received in one piece: as much as a raw loop would. More did not pay. */
 #define BULK_READ 65536
 

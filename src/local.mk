@@ -19,6 +19,7 @@ src_libechod_a_SOURCES = \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \
+	src/notify.c src/notify.h \
 	src/options.c src/options.h \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \

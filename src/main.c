@@ -98,7 +98,7 @@ int main(int argc, char **argv)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
-    signal(SIGHUP, SIG_IGN);  /* nothing to load anew yet */
+    signal(SIGHUP, SIG_IGN);  /* until the supervisor listens */
     wrong = activation_take(&passed, passed_text);
     switch (options_parse(&options, argc, argv, &passed)) {
     case CMDLINE_RUN:

@@ -11,6 +11,7 @@
 #include "crew.h"
 #include "defaults.h"
 #include "log.h"
+#include "notify.h"
 #include "reactor.h"
 
 enum { SIGNALS = 5 };
@@ -27,6 +28,8 @@ struct supervisor {
     uint32_t pauses_seen;      /* since they were last told, a bit per enum pause_reason */
     uint32_t pauses_told;      /* what the log has as paused */
     struct event *rotation;    /* of the keys for session tickets */
+    struct notify *notify;     /* NULL: nobody wants to know */
+    bool is_ready;             /* all workers have served */
     struct event *deadline;    /* of the drain, and a little more */
     bool is_reloading;         /* workers have not all said yet that they use what was read */
     int64_t drain_began;       /* 0: not draining */
@@ -57,6 +60,8 @@ static void on_ready(void *context)
     log_text(&line, "backend", event_base_get_method(supervisor->base));
     log_number(&line, "pid", (uint64_t) getpid());
     log_end(&line);
+    supervisor->is_ready = true;
+    notify_ready(supervisor->notify);
 }
 
 static void on_failed(void *context)
@@ -153,6 +158,7 @@ static void start_drain(struct supervisor *supervisor, const char *signal_name)
     log_text(&line, "signal", signal_name);
     log_number(&line, "connections", supervisor->before_drain.active);
     log_end(&line);
+    notify_stopping(supervisor->notify);
     reactor_start_timer(supervisor->deadline, timeout);
     crew_drain(supervisor->crew);
     sockets_close(supervisor->sockets);
@@ -225,8 +231,14 @@ static void on_hangup(evutil_socket_t number, short what, void *context)
 
     (void) number;
     (void) what;
-    if (supervisor->tls != NULL && supervisor->drain_began == 0)
+    if (supervisor->drain_began != 0)
+        return;
+    if (supervisor->is_ready)
+        notify_reloading(supervisor->notify);
+    if (supervisor->tls != NULL)
         reload(supervisor);
+    if (supervisor->is_ready) /* it waits for that, whatever came of it */
+        notify_ready(supervisor->notify);
 }
 
 static void on_rotation(evutil_socket_t fd, short what, void *context)
@@ -285,6 +297,13 @@ static bool make_memory(struct worker_setup *setup, unsigned addresses)
            (setup->datagram_rates != NULL || options->udp_rate == 0);
 }
 
+static uint64_t count_connections(void *context)
+{
+    const struct supervisor *supervisor = context;
+
+    return stats_sum_all(supervisor->setup.stats).active;
+}
+
 /* On false release() gets the half-made one. */
 static bool init(struct supervisor *supervisor)
 {
@@ -312,6 +331,7 @@ static void release(struct supervisor *supervisor)
     reactor_free_event(supervisor->deadline);
     for (int i = 0; i < SIGNALS; i++)
         reactor_free_event(supervisor->signals[i]);
+    notify_free(supervisor->notify);
     crew_free(supervisor->crew);
     log_count_lost_in(NULL);
     limits_free(supervisor->setup.limits);
@@ -339,6 +359,7 @@ int supervisor_run(const struct options *options, struct sockets *sockets,
         announce_certificate(tls);
         if (tls != NULL)
             reactor_start_timer(supervisor.rotation, TICKET_KEY_MS);
+        supervisor.notify = notify_new(supervisor.base, count_connections, &supervisor);
         if (crew_start(supervisor.crew))
             event_base_dispatch(supervisor.base);
         if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {

@@ -1,0 +1,32 @@
+/*
+ * notify: what a service manager is told of us (sd_notify(3)): that we serve, reload, shut down,
+ * are alive, and how many connections there are.
+ *
+ * Never waits: sd_notify itself would, for as long as the manager does not read, and we would be
+ * deaf to signals and to workers that die. Connected once, so a later chroot does no harm.
+ */
+#ifndef ECHOD_NOTIFY_H
+#define ECHOD_NOTIFY_H
+
+#include <stdint.h>
+
+struct event_base;
+struct notify;
+
+/* How many connections are served now. */
+typedef uint64_t notify_count(void *context);
+
+/*
+ * Connects to the manager that NOTIFY_SOCKET names. From then on, in BASE's loop, it is told what
+ * COUNT(CONTEXT) gives, when that has changed, and that we are alive, if WATCHDOG_USEC asks for it.
+ * NULL: there is none, or with a line in the log, it cannot be reached. All else may be given NULL.
+ */
+struct notify *notify_new(struct event_base *base, notify_count *count, void *context);
+void notify_free(struct notify *notify);
+
+/* We serve: for the first time, or again after notify_reloading. */
+void notify_ready(struct notify *notify);
+void notify_reloading(struct notify *notify);
+void notify_stopping(struct notify *notify);
+
+#endif
