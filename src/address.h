@@ -31,7 +31,7 @@ struct address address_from(const struct sockaddr *from, socklen_t length);
 
 /*
  * The same for the peer of the accepted socket FD, with a unix socket too: which process connected
- * is what the kernel knows of that one (SO_PEERCRED).
+ * is what the kernel knows of that one (SO_PEERCRED). An IPv4 peer of an IPv6 socket is IPv4.
  */
 struct address address_of_peer(int fd, const struct sockaddr *from, socklen_t length);
 
