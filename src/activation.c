@@ -124,35 +124,32 @@ static void free_names(char **names)
     free(names);
 }
 
-const char *activation_take(struct activation *activation, char text[ACTIVATION_TEXT_MAX])
+void activation_take(struct activation *activation)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
-    const char *wrong = NULL;
 
-    *activation = (struct activation){ 0 };
-    snprintf(text, ACTIVATION_TEXT_MAX, "LISTEN_FDS");
-    if (count <= 0)
-        return count < 0 ? strerror(-count) : NULL;
-    activation->list = calloc((size_t) count, sizeof(*activation->list));
-    if (activation->list == NULL)
-        wrong = "out of memory";
-    for (int i = 0; wrong == NULL && i < count; i++) {
-        wrong = examine(&activation->list[i], SD_LISTEN_FDS_START + i, names[i]);
-        activation->count++;
-        memcpy(text, activation->list[i].text, ACTIVATION_TEXT_MAX);
+    *activation = (struct activation){ .text = "LISTEN_FDS" };
+    if (count > 0)
+        activation->list = calloc((size_t) count, sizeof(*activation->list));
+    if (count < 0)
+        activation->wrong = strerror(-count);
+    else if (count > 0 && activation->list == NULL)
+        activation->wrong = "out of memory";
+    for (int i = 0; activation->wrong == NULL && i < count; i++) {
+        struct passed *passed = &activation->list[activation->count++];
+
+        activation->wrong = examine(passed, SD_LISTEN_FDS_START + i, names[i]);
+        memcpy(activation->text, passed->text, sizeof(activation->text));
     }
     free_names(names);
-    return wrong;
 }
 
 #else
 
-const char *activation_take(struct activation *activation, char text[ACTIVATION_TEXT_MAX])
+void activation_take(struct activation *activation)
 {
-    text[0] = '\0';
     *activation = (struct activation){ 0 };
-    return NULL;
 }
 
 #endif

@@ -26,15 +26,17 @@ struct passed {
 struct activation {
     struct passed *list;
     size_t count;
+    const char *wrong; /* what is wrong with the last of them; NULL: nothing with any... */
+    char text[ACTIVATION_TEXT_MAX]; /* ... and what it is called */
 };
 
 /*
  * Finds the sockets that were passed to this process, and takes the word of them out of its
- * environment. None, if this build is without libsystemd. Returns NULL, or what is wrong as a
- * text that is valid until the next call of strerror; TEXT then says with what. The descriptors
- * stay open, and are the caller's. activation_free releases *ACTIVATION only, whatever the result.
+ * environment. None, if this build is without libsystemd. What cannot be served ends the search,
+ * and is in ACTIVATION->wrong. The descriptors stay open, and are the caller's; activation_free
+ * releases memory only.
  */
-const char *activation_take(struct activation *activation, char text[ACTIVATION_TEXT_MAX]);
+void activation_take(struct activation *activation);
 void activation_free(struct activation *activation);
 
 #endif

@@ -87,10 +87,8 @@ static int serve(const struct options *options, const struct activation *passed)
 
 int main(int argc, char **argv)
 {
-    char passed_text[ACTIVATION_TEXT_MAX];
     struct activation passed;
     struct options options;
-    const char *wrong;
     int status = 1;
     sigset_t none;
 
@@ -99,13 +97,13 @@ int main(int argc, char **argv)
     sigprocmask(SIG_SETMASK, &none, NULL); /* whatever our parent did not want to hear of */
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write() */
     signal(SIGHUP, SIG_IGN);  /* until the supervisor listens */
-    wrong = activation_take(&passed, passed_text);
+    activation_take(&passed);
     switch (options_parse(&options, argc, argv, &passed)) {
     case CMDLINE_RUN:
-        if (wrong == NULL)
+        if (passed.wrong == NULL)
             status = serve(&options, &passed);
         else
-            log_startup_error(wrong, passed_text);
+            log_startup_error(passed.wrong, passed.text);
         break;
     case CMDLINE_DONE:
         status = cmdline_answered();

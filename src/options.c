@@ -279,6 +279,8 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     wrong = contradiction(options);
     if (wrong != NULL)
         return cmdline_wrong("contradictory options", wrong);
+    if (passed->wrong != NULL)
+        return CMDLINE_RUN;
     result = check_endpoints(options, argv + rest, (size_t) (argc - rest), passed);
     return result == CMDLINE_RUN ? check_tls_use(options, passed) : result;
 }

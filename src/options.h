@@ -38,7 +38,7 @@ struct options {
 /*
  * Parses the command line into *OPTIONS, which keeps pointers into ARGV. options_free releases it,
  * whatever the result. Where sockets were PASSED, which may need options too, there is no default
- * endpoint.
+ * endpoint; if there is anything wrong with them endpoints are not looked at.
  */
 enum cmdline_result options_parse(struct options *options, int argc, char **argv,
                                   const struct activation *passed);

@@ -6,7 +6,9 @@ limits which models are tried (process,thread).
 """
 import contextlib
 import ctypes
+import fcntl
 import functools
+import inspect
 import json
 import os
 import re
@@ -79,23 +81,37 @@ class Echod:
 
     ARGUMENTS are options and endpoints; without an endpoint (anything not beginning with `-`) it
     serves tcp://127.0.0.1:0. NOFILE is a limit of descriptors, or a pair: soft and hard. With
-    ready=False the constructor does not wait for the `ready` line.
+    ready=False the constructor does not wait for the `ready` line. PASSED are sockets that are
+    passed as a service manager does it, with NAMES; LAUNCHER is a command that does so, and what it
+    says itself is no line of the log. Both leave the default endpoint to the daemon.
     """
 
-    def __init__(self, *arguments, nofile=None, environment=None, ready=True, stderr=None):
+    def __init__(self, *arguments, nofile=None, environment=None, ready=True, stderr=None,
+                 passed=(), names=None, launcher=()):
         arguments = [str(a) for a in arguments]
-        if all(a.startswith("-") for a in arguments):
+        if not passed and not launcher and all(a.startswith("-") for a in arguments):
             arguments.append("tcp://127.0.0.1:0")
+        environment = dict(environment or {})
+        self.launcher = list(launcher)
+        if passed:
+            self.launcher = ["sh", "-c", 'LISTEN_PID=${LISTEN_PID-$$} exec "$@"', "sh"]
+            environment.setdefault("LISTEN_FDS", str(len(passed)))
+            if names:
+                environment["LISTEN_FDNAMES"] = names
 
-        def limit():
+        def prepare():
             if nofile:
                 resource.setrlimit(resource.RLIMIT_NOFILE,
                                    nofile if isinstance(nofile, tuple) else (nofile, nofile))
+            aside = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 100) for one in passed]
+            for number, fd in enumerate(aside, 3):
+                os.dup2(fd, number)
+                os.close(fd)
 
-        self.process = subprocess.Popen([ECHOD] + arguments, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL,
-                                        stderr=stderr or subprocess.PIPE, preexec_fn=limit,
-                                        env=sanitized(environment))
+        self.process = subprocess.Popen([*self.launcher, ECHOD, *arguments],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=stderr or subprocess.PIPE, preexec_fn=prepare,
+                                        close_fds=not passed, env=sanitized(environment))
         self.pid = self.process.pid
         self.raw = []        # stderr, line by line
         self.parsed = []     # the same, as far as somebody asked
@@ -115,6 +131,9 @@ class Echod:
             self.raw.append(line.decode("utf-8", "surrogateescape").rstrip("\n"))
         self.closed = True
 
+    def _is_no_line(self, text):
+        return text.startswith("echod: ") or (self.launcher and not LINE.fullmatch(text))
+
     def __enter__(self):
         return self
 
@@ -125,7 +144,7 @@ class Echod:
         """The log so far: lines of EVENT with these VALUES (`in` is spelt in_). What a daemon says
         that cannot start is no line of the log."""
         with self.lock:
-            self.parsed += [None if text.startswith("echod: ") else Line(text)
+            self.parsed += [None if self._is_no_line(text) else Line(text)
                             for text in self.raw[len(self.parsed):]]
             return [line for line in self.parsed if line and event in (None, line.event) and all(
                 line.values.get(k.rstrip("_")) == str(v) for k, v in values.items())]
@@ -434,7 +453,7 @@ SCENARIOS = []
 
 def scenario(function):
     """A scenario is tried once; one with the parameter `model` once with each model."""
-    takes_model = "model" in function.__code__.co_varnames[:function.__code__.co_argcount]
+    takes_model = "model" in inspect.signature(function).parameters
     for model in MODELS if takes_model else [None]:
         SCENARIOS.append((function, model))
     return function

@@ -7,6 +7,7 @@ AM_TESTS_ENVIRONMENT = \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
 scenarios = \
+	tests/activation.t \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
