@@ -49,6 +49,9 @@ static enum verdict admit(struct listeners *listeners, int fd, const struct addr
 {
     if (!limits_take(listeners->limits, listeners->worker, clock_ms()))
         return NO_SLOT;
+    /* Who was queued before we were started has inherited nothing of ours. */
+    if (origin->is_passed)
+        tcp_set_defaults(fd);
     if (conn_new(listeners->set, origin, fd, peer))
         return ADMITTED;
     limits_give(listeners->limits, listeners->worker);

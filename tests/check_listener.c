@@ -11,6 +11,7 @@
 #include "src/echo.h"
 #include "src/listener.h"
 #include "src/reactor.h"
+#include "src/tcp.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
 
@@ -166,6 +167,49 @@ START_TEST(who_connects_is_served)
         expect_echo(clients[i]);
         close(clients[i]);
     }
+    stop();
+}
+END_TEST
+
+/* The descriptor, here, of the connection whose other end is CLIENT. */
+static int server_of(int client)
+{
+    struct sockaddr_in own, peer;
+    socklen_t length = sizeof(own);
+
+    ck_assert_int_eq(getsockname(client, (struct sockaddr *) &own, &length), 0);
+    for (int fd = 0; fd < 1024; fd++) {
+        length = sizeof(peer);
+        if (getpeername(fd, (struct sockaddr *) &peer, &length) == 0 &&
+            peer.sin_family == AF_INET && peer.sin_port == own.sin_port)
+            return fd;
+    }
+    ck_abort_msg("it was not accepted");
+    return -1;
+}
+
+static int keeps_alive(int fd)
+{
+    socklen_t length = sizeof(int);
+    int value = -1;
+
+    ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &value, &length), 0);
+    return value;
+}
+
+START_TEST(who_was_queued_at_a_passed_socket_has_the_same_options)
+{
+    int fd, client;
+
+    start(0);
+    fd = listen_anywhere(&here.port);
+    client = connect_to(here.port);
+    tcp_set_defaults(fd); /* too late for this one */
+    here.origin.is_passed = true;
+    ck_assert(listeners_add(here.listeners, fd, &here.origin, 0));
+    expect_echo(client);
+    ck_assert_int_eq(keeps_alive(server_of(client)), 1);
+    close(client);
     stop();
 }
 END_TEST
@@ -504,6 +548,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         who_connects_is_served,
+        who_was_queued_at_a_passed_socket_has_the_same_options,
         a_shortage_pauses_until_something_is_given_back,
         a_shortage_of_others_making_is_tried_again,
         real_exhaustion_of_descriptors,
