@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "config.h"
 
@@ -60,19 +61,23 @@ static const char *find_transport(int fd, enum endpoint_transport *transport)
 static const char *find_service(const char *name, struct endpoint *endpoint)
 {
     enum endpoint_transport own = endpoint->transport;
-    const char *wrong;
     char scheme[ACTIVATION_TEXT_MAX];
+    const char *wrong;
+    bool is_scheme;
 
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
         if (strcmp(name, reserved[i]) == 0)
             return "unknown service";
-    /* Whoever writes + means a transport: a mistake in it must not be served as plain text. */
-    if (strchr(name, '+') != NULL)
+    /* Whoever writes + means a transport, a mistake in it must not be served as plain text; and so
+     * does a transport's name alone. */
+    is_scheme = strchr(name, '+') != NULL ||
+                endpoint_parse_scheme(name, strlen(name), endpoint) == NULL;
+    if (is_scheme)
         snprintf(scheme, sizeof(scheme), "%s", name);
     else
         snprintf(scheme, sizeof(scheme), "%s+%s", name, endpoint_transport_name(own));
     wrong = endpoint_parse_scheme(scheme, strlen(scheme), endpoint);
-    if (wrong != NULL && strchr(name, '+') == NULL)
+    if (wrong != NULL && !is_scheme)
         return NULL; /* a name that says nothing: it stays echo on the socket's own transport */
     if (wrong == NULL && endpoint->transport != own &&
         !(endpoint->transport == ENDPOINT_TLS && own == ENDPOINT_TCP))
@@ -149,7 +154,12 @@ void activation_take(struct activation *activation)
 
 void activation_take(struct activation *activation)
 {
-    *activation = (struct activation){ 0 };
+    const char *pid = getenv("LISTEN_PID");
+
+    *activation = (struct activation){ .text = "LISTEN_FDS" };
+    /* What the service manager wants served is not: better to say so than to serve the default. */
+    if (pid != NULL && strtol(pid, NULL, 10) == getpid())
+        activation->wrong = "built without socket activation";
 }
 
 #endif

@@ -128,6 +128,15 @@ static void count_records_sent(struct conn *conn)
     count_sent(conn, sent);
 }
 
+/*
+ * Bytes given to the kernel that the peer's has not got. At a unix socket it has them at once, and
+ * they survive our close, however late they are read.
+ */
+static int unacknowledged(const struct conn *conn)
+{
+    return conn->origin->transport == ENDPOINT_UNIX ? 0 : tcp_unacknowledged(conn->fd);
+}
+
 /* The output changed; what left it was given to the kernel. */
 static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
                       void *argument)
@@ -139,7 +148,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
         count_records_sent(conn);
     else if (info->n_deleted > 0)
         count_sent(conn, info->n_deleted);
-    conn->unacknowledged = tcp_unacknowledged(conn->fd);
+    conn->unacknowledged = unacknowledged(conn);
 }
 
 /* Is anything on its way, in either direction, that we know of? Our own FIN does not count. */
@@ -148,7 +157,7 @@ static bool is_moving(const struct conn *conn)
     int fin = conn->phase == PHASE_LINGERING ? 1 : 0;
 
     return is_pending(conn) || tcp_unread(conn->fd) > 0 ||
-           tcp_unacknowledged(conn->fd) > fin || (conn->tls != NULL && tls_is_midway(conn->tls));
+           unacknowledged(conn) > fin || (conn->tls != NULL && tls_is_midway(conn->tls));
 }
 
 /* Begins a line with who is at the other end, and where. */
@@ -279,7 +288,7 @@ void conn_send(struct conn *conn, struct evbuffer *data)
 /* Both sides are done, and the peer has all: closing loses nothing. */
 static bool is_complete(const struct conn *conn)
 {
-    return conn->peer_done && tcp_unacknowledged(conn->fd) == 0;
+    return conn->peer_done && unacknowledged(conn) == 0;
 }
 
 /*
@@ -633,7 +642,7 @@ static void reorder(struct conn *conn)
 
 bool conn_has_moved(struct conn *conn)
 {
-    int bytes = tcp_unacknowledged(conn->fd);
+    int bytes = unacknowledged(conn);
     int64_t when;
 
     if (bytes == conn->unacknowledged)

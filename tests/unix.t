@@ -189,6 +189,21 @@ def a_slow_reader_gets_all():
 
 
 @scenario
+def who_reads_late_holds_no_drain_up():
+    """What the kernel holds for a client is its own, however late it is read."""
+    path = fresh_path()
+    with Echod("unix://" + path) as echod:
+        with connect(path) as client:
+            client.sendall(b"x" * 10000)
+            wait_until(lambda: echod.stats()["sent_bytes"] == 10000, "the echo")
+            assert echod.stop() == 0
+            drained, = echod.lines("drained")
+            assert (drained["drained"], drained["forced"]) == ("1", "0"), drained
+            assert float(drained["duration"]) < 9, drained
+            assert receive_all(client) == b"x" * 10000
+
+
+@scenario
 def who_is_queued_at_the_drain_is_served(model):
     path = fresh_path()
     with Echod("--model=" + model, "-w2", "unix://" + path) as echod:
