@@ -220,7 +220,7 @@ def who_is_queued_at_the_drain_is_served(model):
             assert receive_all(client) == b"hello"
             client.close()
         assert echod.wait() == 0
-        assert echod.lines("drained")[0]["drained"] == "20"
+        assert echod.lines("drained")[0]["forced"] == "0"
 
 
 @scenario
