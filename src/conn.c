@@ -507,7 +507,7 @@ static void on_preface_ended(void *context, enum preface_end end,
     struct conn *conn = context;
 
     conn->proxied->preface = NULL;
-    conn->has_spoken = end != PREFACE_EOF;
+    conn->has_spoken = end == PREFACE_MALFORMED; /* a header is not a byte */
     switch (end) {
     case PREFACE_WHOLE:
         set_client(conn, header);

@@ -2,10 +2,12 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "src/access.h"
 #include "src/clock.h"
 #include "src/conn.h"
 #include "src/defaults.h"
@@ -19,7 +21,8 @@
 static struct {
     struct conn_set set;
     struct conn_origin origin;
-    unsigned closed, lingers;
+    unsigned closed, lingers, shakes;
+    struct access_list proxies;
 } here;
 
 static void on_closed(void *context)
@@ -34,6 +37,12 @@ static void on_lingers(void *context)
     here.lingers++;
 }
 
+static void on_shakes(void *context)
+{
+    (void) context;
+    here.shakes++;
+}
+
 static void make_reactor(const struct service *service)
 {
     memset(&here, 0, sizeof(here));
@@ -44,6 +53,7 @@ static void make_reactor(const struct service *service)
     TAILQ_INIT(&here.set.lingering);
     here.set.closed = on_closed;
     here.set.lingers = on_lingers;
+    here.set.shakes = on_shakes;
     here.origin = (struct conn_origin){ .service = service,
                                         .name = "tcp://127.0.0.1:7777",
                                         .stats = stats_block(here.set.stats, 0, 0) };
@@ -53,6 +63,7 @@ static void make_reactor(const struct service *service)
 static void free_reactor(void)
 {
     inject_reset();
+    ck_assert(TAILQ_EMPTY(&here.set.shaking));
     ck_assert(TAILQ_EMPTY(&here.set.active));
     ck_assert(TAILQ_EMPTY(&here.set.lingering));
     event_base_loop(here.set.base, EVLOOP_NONBLOCK); /* libevent frees later */
@@ -73,6 +84,8 @@ static struct conn *only(void)
 {
     struct conn *conn = TAILQ_FIRST(&here.set.active);
 
+    if (conn == NULL)
+        conn = TAILQ_FIRST(&here.set.shaking);
     return conn != NULL ? conn : TAILQ_FIRST(&here.set.lingering);
 }
 
@@ -834,6 +847,210 @@ START_TEST(received_data_is_shown_up_to_a_limit)
 }
 END_TEST
 
+#define HEADER "PROXY TCP4 192.0.2.7 198.51.100.1 4711 7777\r\n"
+#define NO_CLIENT "PROXY UNKNOWN\r\n"
+
+/* A connection that owes a PROXY header; the client's end. */
+static int serve_proxied(const struct service *service)
+{
+    make_reactor(service);
+    here.origin.proxies = &here.proxies; /* whose it is was asked before */
+    return serve_pair(0);
+}
+
+static bool is_open_now(void *context)
+{
+    (void) context;
+    return !TAILQ_EMPTY(&here.set.active);
+}
+
+/* Lets the peer's TEXT, and its FIN, come in before the reactor has a turn; the log down to debug. */
+static const char *log_of_proxied(const char *text, enum close_reason reason)
+{
+    const char *log;
+    int client = serve_proxied(&echo_service);
+
+    capture_log_begin(LOG_DEBUG);
+    send_text(client, text);
+    shutdown(client, SHUT_WR);
+    ck_assert(loop_until(here.set.base, is_peer_gone, NULL));
+    log = capture_end();
+    expect_closed(reason);
+    close(client);
+    free_reactor();
+    return log;
+}
+
+START_TEST(the_client_that_a_header_names_is_the_peer)
+{
+    const char *log = log_of_proxied(HEADER "hello", CLOSE_EOF);
+    const char *who = " conn=1 peer=192.0.2.7:4711 endpoint=tcp://127.0.0.1:7777 via=127.0.0.1:";
+
+    ck_assert_ptr_nonnull(strstr(log, "Z debug accepted"));
+    ck_assert_ptr_nonnull(strstr(strstr(log, "accepted"), who));
+    ck_assert_ptr_nonnull(strstr(strstr(log, "Z info closed"), who));
+    ck_assert_ptr_nonnull(strstr(strstr(log, "Z info closed"), " in=5 out=5 "));
+    log = log_of_proxied(NO_CLIENT "hello", CLOSE_EOF);
+    ck_assert_ptr_nonnull(strstr(log, "Z debug accepted conn=1 peer=127.0.0.1:"));
+    ck_assert_ptr_nonnull(strstr(log, "Z info closed conn=1 peer=127.0.0.1:"));
+    ck_assert_ptr_null(strstr(log, " via="));
+}
+END_TEST
+
+START_TEST(a_header_is_not_a_byte)
+{
+    const char *log = log_of_proxied(HEADER, CLOSE_EOF);
+
+    ck_assert_ptr_nonnull(strstr(log, "Z debug closed"));
+    ck_assert_ptr_nonnull(strstr(log, " in=0 out=0 "));
+    log = log_of_proxied("", CLOSE_EOF);
+    ck_assert_ptr_nonnull(strstr(log, "Z debug closed"));
+    ck_assert_ptr_null(strstr(log, "accepted")); /* nobody knows who it was to be */
+}
+END_TEST
+
+START_TEST(a_malformed_header_closes_and_is_told)
+{
+    const char *log = log_of_proxied("PROXY me\r\nhello", CLOSE_PROXY);
+
+    ck_assert_ptr_nonnull(strstr(log, "Z info closed conn=1 peer=127.0.0.1:"));
+    ck_assert_ptr_nonnull(strstr(log, " in=0 out=0 "));
+    ck_assert_ptr_nonnull(strstr(log, "handshake-failed conn=1 error=\"unknown protocol\"\n"));
+    log = log_of_proxied("PROXY TCP4", CLOSE_PROXY);
+    ck_assert_ptr_nonnull(strstr(log, "Z info closed "));
+    ck_assert_ptr_nonnull(strstr(log, " error=\"the header ends early\"\n"));
+}
+END_TEST
+
+/* The header's first part was looked at, and taken. */
+static bool has_taken(void *context)
+{
+    (void) context;
+    return inject_count(INJECT_READ) >= 2;
+}
+
+/* The worker's deadline comes when TEXT has; LEVEL begins the line that says so. */
+static void expect_late(const char *text, const char *level)
+{
+    int client = serve_proxied(&echo_service);
+
+    ck_assert_uint_eq(here.shakes, 1);
+    inject_reset();
+    send_text(client, text);
+    ck_assert(*text == '\0' || loop_until(here.set.base, has_taken, NULL));
+    ck_assert_ptr_eq(only(), TAILQ_FIRST(&here.set.shaking));
+    capture_log_begin(LOG_DEBUG);
+    conn_close(only(), CLOSE_HANDSHAKE);
+    ck_assert_ptr_nonnull(strstr(capture_end(), level));
+    expect_closed(CLOSE_HANDSHAKE);
+    close(client);
+    free_reactor();
+}
+
+START_TEST(who_is_late_with_a_part_is_told_more_loudly_than_who_is_silent)
+{
+    expect_late("", "Z debug closed ");
+    expect_late("PROXY ", "Z info closed ");
+}
+END_TEST
+
+START_TEST(the_service_knows_nothing_before_the_header)
+{
+    int client = serve_proxied(&probe);
+
+    noted[0] = '\0';
+    inject_reset();
+    send_text(client, "PROXY UNK");
+    ck_assert(loop_until(here.set.base, has_taken, NULL));
+    ck_assert_str_eq(noted, "");
+    send_text(client, "NOWN\r\n");
+    ck_assert(loop_until(here.set.base, is_open_now, NULL));
+    ck_assert_str_eq(noted, "opened ");
+    conn_close(only(), CLOSE_DRAIN);
+    ck_assert_str_eq(noted, "opened closed ");
+    expect_closed(CLOSE_DRAIN);
+    close(client);
+    free_reactor();
+
+    client = serve_proxied(&probe);
+    noted[0] = '\0';
+    conn_finish(only(), CLOSE_DRAIN);
+    ck_assert_str_eq(noted, "");
+    expect_closed(CLOSE_DRAIN);
+    ck_assert(reads_eof(client));
+    close(client);
+    free_reactor();
+}
+END_TEST
+
+START_TEST(a_reset_before_the_header)
+{
+    int client = serve_proxied(&echo_service);
+
+    send_text(client, "PROXY ");
+    abort_connection(client);
+    expect_closed(CLOSE_RESET);
+    free_reactor();
+}
+END_TEST
+
+START_TEST(what_follows_the_header_is_exact)
+{
+    for (unsigned seed = 1; seed <= 20; seed++) {
+        int client = serve_proxied(&echo_service);
+
+        inject_random(INJECT_READ, seed);
+        inject_random(INJECT_WRITE, seed);
+        send_text(client, HEADER);
+        check_exact(peer_new(client, 200000, seed));
+        free_reactor();
+    }
+}
+END_TEST
+
+static bool has_answer(void *client)
+{
+    struct pollfd ready = { .fd = *(int *) client, .events = POLLIN };
+
+    return is_closed(NULL) || poll(&ready, 1, 0) == 1;
+}
+
+START_TEST(short_of_memory_a_header_is_not_lost)
+{
+    bool failed = true;
+
+    for (unsigned nth = 1; failed || nth < 12; nth++) {
+        struct pair pair = make_pair(0);
+        bool made, answered;
+
+        make_reactor(&echo_service);
+        here.origin.proxies = &here.proxies;
+        failed = try_conn_new(&pair, nth, &made);
+        if (!made) {
+            ck_assert(TAILQ_EMPTY(&here.set.shaking));
+            ck_assert_uint_eq(counted(STATS_accepted), 0);
+            ck_assert(conn_new(&here.set, &here.origin, pair.server, &pair.peer));
+        }
+        send_text(pair.client, HEADER "hello");
+        inject_fail(INJECT_MEMORY, nth, 1, ENOMEM); /* while it is read, and what follows begun */
+        answered = loop_until(here.set.base, has_answer, &pair.client);
+        failed = inject_failures(INJECT_MEMORY) > 0 || failed;
+        inject_reset();
+        ck_assert(answered);
+        if (here.closed == 0) {
+            expect_text(pair.client, "hello");
+            close(pair.client);
+            ck_assert(loop_until(here.set.base, is_peer_gone, NULL));
+        } else {
+            ck_assert_uint_eq(here.origin.stats->closed[CLOSE_ERROR], 1);
+            close(pair.client);
+        }
+        ck_assert(!is_open(pair.server));
+        free_reactor();
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -864,6 +1081,14 @@ int main(void)
         the_log_of_a_connection,
         a_health_probe_makes_no_noise,
         received_data_is_shown_up_to_a_limit,
+        the_client_that_a_header_names_is_the_peer,
+        a_header_is_not_a_byte,
+        a_malformed_header_closes_and_is_told,
+        who_is_late_with_a_part_is_told_more_loudly_than_who_is_silent,
+        the_service_knows_nothing_before_the_header,
+        a_reset_before_the_header,
+        what_follows_the_header_is_exact,
+        short_of_memory_a_header_is_not_lost,
     };
 
     return HARNESS_RUN("conn", tests);
