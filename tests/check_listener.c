@@ -6,10 +6,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "src/access.h"
 #include "src/clock.h"
 #include "src/defaults.h"
 #include "src/echo.h"
 #include "src/listener.h"
+#include "src/log.h"
 #include "src/reactor.h"
 #include "src/tcp.h"
 #include "tests/harness.h"
@@ -365,6 +367,42 @@ START_TEST(beyond_the_limit_all_wait_in_order)
 }
 END_TEST
 
+static bool has_refused(void *count)
+{
+    return here.origin.stats->refused[REFUSE_UNTRUSTED_PROXY] >= *(unsigned *) count;
+}
+
+START_TEST(who_is_not_trusted_is_refused_and_takes_no_slot)
+{
+    struct access_list proxies = { 0 };
+    const char *item, *log;
+    int client;
+
+    start(1);
+    ck_assert_ptr_null(access_parse(&proxies, "192.0.2.0/24", 12, &item));
+    here.origin.proxies = &proxies;
+    capture_log_begin(LOG_INFO);
+    for (unsigned i = 1; i <= 20; i++) {
+        client = connect_to(here.port);
+        ck_assert(loop_until(here.set.base, has_refused, &i));
+        ck_assert(reads_eof(client));
+        close(client);
+        ck_assert_uint_eq(active(), 0);
+    }
+    log = capture_end();
+    ck_assert_uint_eq(count_lines(log), 20);
+    ck_assert_ptr_nonnull(strstr(log, "Z info refused peer=127.0.0.1:"));
+    ck_assert_ptr_nonnull(strstr(log, " reason=untrusted-proxy\n"));
+    ck_assert_uint_eq(accepted() + here.paused[PAUSE_MAX_CONNECTIONS], 0);
+    here.origin.proxies = NULL;
+    client = connect_to(here.port);
+    expect_echo(client);
+    close(client);
+    access_release(&proxies);
+    stop();
+}
+END_TEST
+
 START_TEST(a_slot_of_another_worker)
 {
     int client;
@@ -555,6 +593,7 @@ int main(void)
         what_befell_a_connection_does_not_pause,
         without_memory_a_connection_waits,
         beyond_the_limit_all_wait_in_order,
+        who_is_not_trusted_is_refused_and_takes_no_slot,
         a_slot_of_another_worker,
         a_place_in_the_queue_is_given_up_at_the_end,
         a_drain_serves_who_is_queued_then_closes,

@@ -1,3 +1,4 @@
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -220,6 +221,18 @@ START_TEST(malformed_values_are_quoted)
         { "--pid-file=", "empty value", NULL },
         { "--frobnicate", "unknown option", NULL },
         { "--proxy-protocol=", "malformed prefix", NULL },
+        { "--proxy-protocol", "option needs a value", NULL },
+        { "--proxy-protocol=off", "malformed prefix", NULL },
+        { "--proxy-protocol=10.0.0.0/8,localhost", "malformed prefix", NULL },
+        { "--proxy-protocol=::1/129", "prefix length out of range", NULL },
+        { "--handshake-timeout=0", "time out of range", NULL },
+        { "tcp://localhost:1?proxy=", "malformed endpoint key", NULL },
+        { "tcp://localhost:1?proxy=on", "malformed prefix", NULL },
+        { "tcp://localhost:1?proxy=off,::1", "malformed prefix", NULL },
+        { "tcp://localhost:1?proxy=10.0.0.0/33", "prefix length out of range", NULL },
+        { "tcp://localhost:1?proxy=::1&proxy=off", "endpoint key given twice", NULL },
+        { "udp://localhost:1?proxy=::1", "this transport has no such key", NULL },
+        { "unix:///tmp/x?proxy=off", "this transport has no such key", NULL },
         { "-x", "unknown option", "-x" },
         { "-vx", "unknown option", "-x" },
         { "--workers", "option needs a value", NULL },
@@ -256,6 +269,40 @@ START_TEST(a_hostile_value_stays_one_line)
     ck_assert_uint_eq(count_lines(text), 1);
     ck_assert_ptr_null(strchr(text, '\x1b'));
     ck_assert_ptr_nonnull(strstr(text, "--workers=\\x1b[2J\\n"));
+}
+END_TEST
+
+/* Is 192.0.2.NUMBER believed at the endpoint of this INDEX? */
+static bool is_believed(const struct options *options, size_t index, uint32_t number)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(0xc0000200 + number) };
+    const struct access_list *list = options_proxies(options, &options->endpoints[index]);
+
+    ck_assert_ptr_nonnull(list);
+    return access_contains(list, (struct sockaddr *) &address);
+}
+
+START_TEST(proxies_are_those_of_the_endpoint_or_of_all)
+{
+    static const struct endpoint passed = { .transport = ENDPOINT_TCP };
+    struct options options;
+
+    expect_good(&options, "--proxy-protocol=192.0.2.1 --proxy-protocol=192.0.2.2 tcp://[::1]:1 "
+                          "tcp://[::1]:2?proxy=192.0.2.3,::1 tcp://[::1]:3?proxy=off "
+                          "udp://[::1]:4 unix://@x");
+    ck_assert(is_believed(&options, 0, 1) && is_believed(&options, 0, 2));
+    ck_assert(!is_believed(&options, 0, 3));
+    ck_assert(is_believed(&options, 1, 3) && !is_believed(&options, 1, 1));
+    for (size_t i = 2; i < 5; i++)
+        ck_assert_ptr_null(options_proxies(&options, &options.endpoints[i]));
+    ck_assert_ptr_nonnull(options_proxies(&options, &passed)); /* not from the command line */
+    options_free(&options);
+    expect_good(&options, "7777 tcp://[::1]:1?proxy=192.0.2.0/31");
+    ck_assert_ptr_null(options_proxies(&options, &options.endpoints[0]));
+    ck_assert(is_believed(&options, 1, 0) && is_believed(&options, 1, 1));
+    ck_assert(!is_believed(&options, 1, 2));
+    options_free(&options);
 }
 END_TEST
 
@@ -356,6 +403,7 @@ int main(void)
         a_long_value_is_quoted_whole,
         malformed_values_are_quoted,
         a_hostile_value_stays_one_line,
+        proxies_are_those_of_the_endpoint_or_of_all,
         endpoints_keep_their_order_and_text,
         verbosity,
         help_has_every_option,

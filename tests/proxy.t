@@ -316,6 +316,18 @@ def before_tls(model):
 
 
 @scenario
+def a_header_and_then_silence(model):
+    """The deadline is for both, the header and the TLS handshake; a header alone is no noise."""
+    with Echod("-vv", "--model=" + model, TRUSTED, "--tls-self-signed", "--handshake-timeout=1s",
+               "tls://127.0.0.1:0") as echod:
+        with echod.connect() as client:
+            client.sendall(V1)
+            assert receive_all(client) == b""
+            line = echod.wait_line("closed", reason="handshake")
+            assert (line["peer"], line["via"], line.level) == (PEER, own(client), "debug"), line
+
+
+@scenario
 def echoprobe_plays_the_load_balancer():
     for version in "v1", "v2":
         with Echod("-v", TRUSTED) as echod:
@@ -380,6 +392,23 @@ def haproxy_in_front(model):
             line = echod.wait_line("closed", peer=name)
             assert line["via"].startswith("127.0.0.1:") and line["via"] != name, line
             assert int(line["in"]) == len(data), line
+
+
+@scenario
+def haproxy_in_front_of_tls():
+    """haproxy passes TLS on; its header comes before the hello."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    data = os.urandom(1 << 18)
+    for how in "send-proxy", "send-proxy-v2":
+        with Echod("-v", TRUSTED, "--tls-self-signed", "tls://127.0.0.1:0") as echod, \
+                haproxy(echod, how) as address:
+            with socket.create_connection(address, DEADLINE) as plain:
+                name = own(plain)
+                with context.wrap_socket(plain) as client:
+                    echo(client, data)
+            line = echod.wait_line("closed", peer=name)
+            assert int(line["in"]) == len(data) and "via" in line.values, line
 
 
 @scenario
