@@ -76,6 +76,7 @@ static const struct cmdline cmdline = {
     .notes = "\nENDPOINT: [echo+]tcp://HOST:PORT, an IPv6 HOST in brackets, * for all addresses,\n"
              "and port 0 for a free one; short: HOST:PORT, :PORT (all) or PORT (localhost).\n"
              "[echo+]tls://HOST:PORT and udp://HOST:PORT in the same way.\n"
+             "tcp and tls: ?proxy=CIDR[,...] or ?proxy=off, as --proxy-protocol for this one.\n"
              "[echo+]unix:///PATH or unix://@NAME, with ?mode=OCTAL for the file.\n"
              "Default: " DEFAULT_ENDPOINT "\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",

@@ -15,4 +15,8 @@ tests_fuzz_proxy_LDADD = $(fuzz_libraries)
 
 fuzz: tests/fuzz_conn tests/fuzz_endpoint tests/fuzz_proxy
 	@$(srcdir)/tests/fuzz $(FUZZ_SECONDS) conn endpoint proxy
+else
+fuzz:
+	@echo 'fuzz: there are none: ./configure --enable-fuzzers CC=clang makes them' >&2; exit 1
 endif
+.PHONY: fuzz
