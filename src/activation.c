@@ -42,8 +42,6 @@ static const char *find_transport(int fd, enum endpoint_transport *transport)
 
     if (type < 0)
         return "not a socket";
-    if (is_connected(fd))
-        return "a connected socket (Accept=yes) is not served, only a listening one";
     if (is_ip && type == SOCK_STREAM && protocol == IPPROTO_TCP)
         *transport = ENDPOINT_TCP;
     else if (is_ip && type == SOCK_DGRAM && protocol == IPPROTO_UDP)
@@ -52,6 +50,8 @@ static const char *find_transport(int fd, enum endpoint_transport *transport)
         *transport = ENDPOINT_UNIX;
     else
         return "neither a TCP, a UDP nor a unix stream socket";
+    if (is_connected(fd))
+        return "a connected socket (Accept=yes) is not served, only a listening one";
     if (type == SOCK_STREAM && option_of(fd, SO_ACCEPTCONN) != 1)
         return "not a listening socket";
     return NULL;

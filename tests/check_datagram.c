@@ -472,6 +472,27 @@ START_TEST(a_drain_answers_what_is_queued_and_closes)
 }
 END_TEST
 
+START_TEST(a_drain_leaves_the_queue_of_a_passed_socket)
+{
+    struct conn_origin passed;
+    uint16_t port;
+    int fd = open_socket(AF_INET, &port), managers = dup(fd);
+    char data[8];
+
+    start();
+    passed = here.origin;
+    passed.is_passed = true;
+    ck_assert(datagrams_add(here.datagrams, fd, &passed, THEIRS));
+    connect_client(AF_INET, port);
+    send_many(1, 5);
+    ck_assert(datagrams_drain(here.datagrams));
+    ck_assert_uint_eq(counted(STATS_datagrams_received), 0);
+    ck_assert_int_eq(read(managers, data, sizeof(data)), 5);
+    close(managers);
+    stop();
+}
+END_TEST
+
 START_TEST(a_drain_ends_though_more_and_more_comes)
 {
     int64_t began = clock_ms();
@@ -575,6 +596,7 @@ int main(void)
         without_being_asked_there_is_none,
         a_full_queue_does_not_starve_others,
         a_drain_answers_what_is_queued_and_closes,
+        a_drain_leaves_the_queue_of_a_passed_socket,
         a_drain_ends_though_more_and_more_comes,
         a_group_is_removed,
         short_of_memory_nothing_is_left_open,

@@ -509,6 +509,37 @@ START_TEST(a_drain_in_a_shortage_still_serves_who_is_queued)
 }
 END_TEST
 
+START_TEST(a_drain_leaves_the_queue_of_a_passed_socket)
+{
+    struct conn_origin passed;
+    uint16_t port;
+    int fd, managers, queued, ours;
+
+    start(0);
+    passed = here.origin;
+    passed.is_passed = true;
+    fd = listen_anywhere(&port);
+    managers = dup(fd);
+    ck_assert(listeners_add(here.listeners, fd, &passed, 7));
+    queued = connect_to(port);
+    ours = connect_to(here.port);
+    ck_assert(!listeners_drain(here.listeners));
+    ck_assert(loop_until(here.set.base, has_drained, NULL));
+    ck_assert_uint_eq(accepted(), 1); /* at our own socket */
+    expect_echo(ours);
+    fd = accept(managers, NULL, NULL);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    fd = connect_to(port); /* it listens still */
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    close(queued);
+    close(ours);
+    close(managers);
+    stop();
+}
+END_TEST
+
 START_TEST(a_group_is_removed_alone)
 {
     uint16_t others_port;
@@ -598,6 +629,7 @@ int main(void)
         a_place_in_the_queue_is_given_up_at_the_end,
         a_drain_serves_who_is_queued_then_closes,
         a_drain_in_a_shortage_still_serves_who_is_queued,
+        a_drain_leaves_the_queue_of_a_passed_socket,
         a_group_is_removed_alone,
         who_joins_in_a_pause_pauses,
         without_memory_a_listener_is_not_there,

@@ -408,6 +408,62 @@ static void check_each_failure(enum inject_call call, int error_number)
     ck_assert_uint_gt(nth, 4);
 }
 
+/* One that the service manager has opened, which goes on without us. */
+START_TEST(a_passed_socket_is_shared_by_all)
+{
+    struct wanted wanted = want(3, TEXTS("127.0.0.1:0"));
+    struct sockets_error error;
+    struct endpoint endpoint;
+    struct sockets sockets;
+    char name[ENDPOINT_TEXT_MAX];
+    uint16_t port;
+    int fd = listen_anywhere(&port), managers = dup(fd), client;
+
+    ck_assert_ptr_null(endpoint_parse("127.0.0.1:0", &endpoint));
+    open_good(&sockets, wanted);
+    ck_assert(sockets_adopt(&sockets, &endpoint, fd, &error));
+    ck_assert_uint_eq(sockets.count, 2);
+    ck_assert(sockets.list[1].is_passed && !sockets.list[0].is_passed);
+    ck_assert(!sockets_is_own(&sockets, 1) && sockets_is_own(&sockets, 0));
+    for (unsigned worker = 0; worker < 3; worker++)
+        ck_assert_int_eq(sockets_fd(&sockets, 1, worker), fd);
+    snprintf(name, sizeof(name), "tcp://127.0.0.1:%u", port);
+    ck_assert_str_eq(sockets.list[1].name, name);
+    ck_assert_int_eq(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE), 60);
+    sockets_close(&sockets);
+    ck_assert(!is_open(fd));
+    client = connect_to(port);
+    ck_assert_int_ge(client, 0);
+    close(client);
+    close(managers);
+    sockets_free(&sockets);
+}
+END_TEST
+
+START_TEST(a_passed_socket_alone)
+{
+    struct sockets_error error = { .status = 0 };
+    struct endpoint endpoint;
+    struct sockets sockets;
+    uint16_t port;
+    int fd = listen_anywhere(&port);
+
+    ck_assert_ptr_null(endpoint_parse("127.0.0.1:0", &endpoint));
+    ck_assert(sockets_open(&sockets, NULL, 0, 2, false, &error));
+    for (unsigned nth = 1; nth <= 2; nth++) {
+        inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);
+        ck_assert(!sockets_adopt(&sockets, &endpoint, fd, &error));
+        inject_reset();
+        ck_assert_int_eq(error.status, 1);
+        ck_assert_uint_eq(sockets.count, 0);
+        ck_assert(is_open(fd));
+    }
+    ck_assert(sockets_adopt(&sockets, &endpoint, fd, &error));
+    sockets_free(&sockets);
+    ck_assert(!is_open(fd));
+}
+END_TEST
+
 START_TEST(short_of_descriptors)
 {
     check_each_failure(INJECT_SOCKET, EMFILE);
@@ -444,6 +500,8 @@ int main(void)
         a_family_that_the_machine_lacks_is_skipped,
         if_nothing_is_left_it_is_an_error,
         a_port_that_is_taken_in_the_other_family_is_not_used,
+        a_passed_socket_is_shared_by_all,
+        a_passed_socket_alone,
         short_of_descriptors,
         short_of_memory,
         not_permitted,

@@ -28,6 +28,9 @@ plain_units = \
 	tests/check_stats \
 	tests/check_tcp \
 	tests/check_udp
+if HAVE_LIBSYSTEMD
+plain_units += tests/check_activation
+endif
 LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) \
 	$(SYSTEMD_LIBS) $(CHECK_LIBS)
 
@@ -55,6 +58,7 @@ inject_units = \
 	tests/check_datagram \
 	tests/check_fastpath \
 	tests/check_listener \
+	tests/check_notify \
 	tests/check_preface \
 	tests/check_probe_client \
 	tests/check_probe_datagram \
@@ -82,6 +86,8 @@ tests_check_fastpath_LDFLAGS = $(inject_flags)
 tests_check_fastpath_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
 tests_check_listener_LDADD = $(inject_libraries)
+tests_check_notify_LDFLAGS = $(inject_flags)
+tests_check_notify_LDADD = $(inject_libraries)
 tests_check_preface_LDFLAGS = $(inject_flags)
 tests_check_preface_LDADD = $(inject_libraries)
 tests_check_probe_client_LDFLAGS = $(inject_flags)
