@@ -285,7 +285,7 @@ static bool is_believed(const struct options *options, size_t index, uint32_t nu
 
 START_TEST(proxies_are_those_of_the_endpoint_or_of_all)
 {
-    static const struct endpoint passed = { .transport = ENDPOINT_TCP };
+    static const struct endpoint other = { .transport = ENDPOINT_TCP };
     struct options options;
 
     expect_good(&options, "--proxy-protocol=192.0.2.1 --proxy-protocol=192.0.2.2 tcp://[::1]:1 "
@@ -296,7 +296,7 @@ START_TEST(proxies_are_those_of_the_endpoint_or_of_all)
     ck_assert(is_believed(&options, 1, 3) && !is_believed(&options, 1, 1));
     for (size_t i = 2; i < 5; i++)
         ck_assert_ptr_null(options_proxies(&options, &options.endpoints[i]));
-    ck_assert_ptr_nonnull(options_proxies(&options, &passed)); /* not from the command line */
+    ck_assert_ptr_nonnull(options_proxies(&options, &other)); /* not from the command line */
     options_free(&options);
     expect_good(&options, "7777 tcp://[::1]:1?proxy=192.0.2.0/31");
     ck_assert_ptr_null(options_proxies(&options, &options.endpoints[0]));
