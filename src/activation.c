@@ -68,10 +68,9 @@ static const char *find_service(const char *name, struct endpoint *endpoint)
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
         if (strcmp(name, reserved[i]) == 0)
             return "unknown service";
-    /* Whoever writes + means a transport, a mistake in it must not be served as plain text; and so
-     * does a transport's name alone. */
-    is_scheme = strchr(name, '+') != NULL ||
-                endpoint_parse_scheme(name, strlen(name), endpoint) == NULL;
+    /* Whoever writes + means a transport, and a mistake in it must not be served as plain text;
+     * nor must what is called tls. */
+    is_scheme = strchr(name, '+') != NULL || (strcmp(name, "tls") == 0 && own == ENDPOINT_TCP);
     if (is_scheme)
         snprintf(scheme, sizeof(scheme), "%s", name);
     else

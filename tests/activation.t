@@ -302,7 +302,7 @@ def sockets_of_another_process_are_not_ours():
 @scenario
 @needs_activation
 def every_name_that_says_nothing_is_echo():
-    path, names = fresh_path(), "echo:echod.socket:tls:unknown:echo+unix:udp"
+    path, names = fresh_path(), "echo:echod.socket:udp:unknown:echo+unix:tls"
     sockets = [listen(), listen(), listen(), datagram(), listen(path, socket.AF_UNIX),
                listen("\0echod/activation-%d" % os.getpid(), socket.AF_UNIX)]
     with Echod(passed=sockets, names=names) as echod:

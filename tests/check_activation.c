@@ -115,7 +115,7 @@ END_TEST
 
 START_TEST(names_that_say_nothing)
 {
-    static const char *const names[] = { "unknown", "tls", "udp", "Echo", "x", "echod.socket" };
+    static const char *const names[] = { "unknown", "tcp", "udp", "Echo", "x", "echod.socket" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         expect((struct plan){ .fds = { open_ip(SOCK_STREAM) }, .count = 1, .names = names[i] },
