@@ -10,13 +10,12 @@
 
 #include "clock.h"
 #include "defaults.h"
-#include "fastpath.h"
 #include "log.h"
 #include "preface.h"
 #include "proxy.h"
 #include "service.h"
 #include "tcp.h"
-#include "tls.h"
+#include "wire.h"
 
 enum conn_phase {
     PHASE_HANDSHAKE, /* what comes before the bytes that are the service's */
@@ -37,8 +36,7 @@ struct conn {
     struct conn_set *set;
     const struct conn_origin *origin;
     struct proxied *proxied; /* NULL: no PROXY header is expected */
-    struct bufferevent *bev; /* NULL: that comes first */
-    struct tls *tls;         /* between it and the service; NULL: bytes go as they are */
+    struct wire wire;        /* opened when that has come */
     void *state;             /* the service's */
     enum conn_phase phase : 8;
     enum close_reason reason : 8; /* why it ends, once it does */
@@ -47,9 +45,7 @@ struct conn {
     bool has_spoken : 1;          /* something came, be it only a handshake */
     uint64_t number;
     uint64_t received, sent; /* bytes: read from and given to the kernel, without TLS's own */
-    size_t unsent;           /* with TLS: bytes given to it, but not all to the kernel */
     int64_t opened_at, received_at, last_active;
-    int fd;
     int unacknowledged; /* bytes, when a byte last moved that we know of */
     struct address peer;
 };
@@ -105,38 +101,6 @@ static void count_sent(struct conn *conn, size_t bytes)
     touch(conn);
 }
 
-static struct evbuffer *output_of(const struct conn *conn)
-{
-    return bufferevent_get_output(conn->bev);
-}
-
-static bool is_pending(const struct conn *conn)
-{
-    return conn->bev != NULL && evbuffer_get_length(output_of(conn)) > 0;
-}
-
-/*
- * Counts what TLS was given and the kernel has. A record tells only at its end how many bytes are
- * in it: of those that are on their way no more are taken for sent than must be.
- */
-static void count_records_sent(struct conn *conn)
-{
-    size_t left = evbuffer_get_length(output_of(conn));
-    size_t sent = conn->unsent > left ? conn->unsent - left : 0;
-
-    conn->unsent -= sent;
-    count_sent(conn, sent);
-}
-
-/*
- * Bytes given to the kernel that the peer's has not got. At a unix socket it has them at once, and
- * they survive our close, however late they are read.
- */
-static int unacknowledged(const struct conn *conn)
-{
-    return conn->origin->transport == ENDPOINT_UNIX ? 0 : tcp_unacknowledged(conn->fd);
-}
-
 /* The output changed; what left it was given to the kernel. */
 static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
                       void *argument)
@@ -144,20 +108,15 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     struct conn *conn = argument;
 
     (void) output;
-    if (info->n_deleted > 0 && conn->tls != NULL)
-        count_records_sent(conn);
-    else if (info->n_deleted > 0)
-        count_sent(conn, info->n_deleted);
-    conn->unacknowledged = unacknowledged(conn);
+    if (info->n_deleted > 0)
+        count_sent(conn, wire_drained(&conn->wire, info->n_deleted));
+    conn->unacknowledged = wire_unacknowledged(&conn->wire);
 }
 
-/* Is anything on its way, in either direction, that we know of? Our own FIN does not count. */
+/* Is anything on its way, in either direction? Our own FIN does not count. */
 static bool is_moving(const struct conn *conn)
 {
-    int fin = conn->phase == PHASE_LINGERING ? 1 : 0;
-
-    return is_pending(conn) || tcp_unread(conn->fd) > 0 ||
-           unacknowledged(conn) > fin || (conn->tls != NULL && tls_is_midway(conn->tls));
+    return wire_is_moving(&conn->wire, conn->phase == PHASE_LINGERING ? 1 : 0);
 }
 
 /* Begins a line with who is at the other end, and where. */
@@ -250,45 +209,21 @@ static void log_closed(const struct conn *conn, enum close_reason reason)
     log_end(&line);
 }
 
-static void send_plain(struct conn *conn, struct evbuffer *data)
-{
-    if (!is_pending(conn))
-        count_sent(conn, fastpath_send(conn->bev, data));
-    if (evbuffer_get_length(data) > 0)
-        evbuffer_add_buffer(output_of(conn), data);
-}
-
-/* A failure is told later: we are inside a callback of the service. */
-static void send_records(struct conn *conn, struct evbuffer *data)
-{
-    conn->unsent += evbuffer_get_length(data);
-    if (!tls_send(conn->tls, data)) {
-        evbuffer_drain(data, evbuffer_get_length(data));
-        errno = ENOMEM;
-        bufferevent_trigger_event(conn->bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR,
-                                  BEV_TRIG_DEFER_CALLBACKS);
-    }
-    count_records_sent(conn);
-}
-
 void conn_send(struct conn *conn, struct evbuffer *data)
 {
-    if (conn->tls != NULL)
-        send_records(conn, data);
-    else
-        send_plain(conn, data);
-    if (!is_pending(conn))
+    count_sent(conn, wire_send(&conn->wire, data));
+    if (!wire_is_pending(&conn->wire))
         return;
     /* It waits for that already, unless memory was short when it wanted to. */
-    bufferevent_enable(conn->bev, EV_WRITE);
+    bufferevent_enable(conn->wire.bev, EV_WRITE);
     if (conn->origin->service->output_stops_reading)
-        bufferevent_disable(conn->bev, EV_READ);
+        bufferevent_disable(conn->wire.bev, EV_READ);
 }
 
 /* Both sides are done, and the peer has all: closing loses nothing. */
 static bool is_complete(const struct conn *conn)
 {
-    return conn->peer_done && unacknowledged(conn) == 0;
+    return conn->peer_done && wire_unacknowledged(&conn->wire) == 0;
 }
 
 /*
@@ -298,7 +233,7 @@ static bool is_complete(const struct conn *conn)
 static void send_fin(struct conn *conn)
 {
     if (!is_complete(conn))
-        shutdown(conn->fd, SHUT_WR);
+        shutdown(conn->wire.fd, SHUT_WR);
     if (is_complete(conn)) {
         conn_close(conn, conn->reason);
         return;
@@ -322,9 +257,8 @@ void conn_finish(struct conn *conn, enum close_reason reason)
     set_phase(conn, PHASE_FINISHING);
     if (service->ending != NULL)
         service->ending(conn);
-    if (conn->tls != NULL)
-        tls_finish(conn->tls);
-    if (!is_pending(conn))
+    wire_finish(&conn->wire);
+    if (!wire_is_pending(&conn->wire))
         send_fin(conn);
 }
 
@@ -370,9 +304,8 @@ static void on_received(struct conn *conn, struct evbuffer *data)
 static void on_tls_failed(struct conn *conn)
 {
     log_handshake_failed(conn, tls_failure());
-    tls_free(conn->tls);
-    conn->tls = NULL;
-    if (is_pending(conn) || conn->phase == PHASE_LINGERING) {
+    wire_end_tls(&conn->wire);
+    if (wire_is_pending(&conn->wire) || conn->phase == PHASE_LINGERING) {
         conn_close(conn, CLOSE_TLS);
         return;
     }
@@ -384,21 +317,21 @@ static void on_tls_failed(struct conn *conn)
 static void on_records(struct conn *conn)
 {
     struct conn_set *set = conn->set;
-    size_t pending = evbuffer_get_length(output_of(conn));
-    enum tls_result result = tls_receive(conn->tls, set->plain);
+    size_t pending = evbuffer_get_length(wire_output(&conn->wire));
+    enum tls_result result = tls_receive(conn->wire.tls, set->plain);
 
     conn->has_spoken = true;
     touch(conn);
     /* TLS has answered by itself; who asks without end, and does not read, is to wait. */
-    if (evbuffer_get_length(output_of(conn)) > pending)
-        bufferevent_disable(conn->bev, EV_READ);
+    if (evbuffer_get_length(wire_output(&conn->wire)) > pending)
+        bufferevent_disable(conn->wire.bev, EV_READ);
     set->current = conn; /* until something below closes it */
-    if (conn->phase == PHASE_HANDSHAKE && tls_is_open(conn->tls))
+    if (conn->phase == PHASE_HANDSHAKE && tls_is_open(conn->wire.tls))
         open_service(conn);
     if (set->current == conn && evbuffer_get_length(set->plain) > 0)
         on_received(conn, set->plain);
     if (set->current == conn && result == TLS_END && !conn->peer_done) {
-        bufferevent_disable(conn->bev, EV_READ);
+        bufferevent_disable(conn->wire.bev, EV_READ);
         on_eof(conn);
     } else if (set->current == conn && result == TLS_FAILED) {
         on_tls_failed(conn);
@@ -413,7 +346,7 @@ static void on_readable(struct bufferevent *bev, void *argument)
 
     if (conn->reason == CLOSE_TLS)
         evbuffer_drain(input, evbuffer_get_length(input));
-    else if (conn->tls != NULL)
+    else if (conn->wire.tls != NULL)
         on_records(conn);
     else
         on_received(conn, input);
@@ -455,37 +388,23 @@ static void on_event(struct bufferevent *bev, short what, void *argument)
         conn_close(argument, reason_of(errno));
 }
 
-/* A bufferevent over the socket, for bytes that go as they are. NULL: no memory. */
-static struct bufferevent *new_plain(struct conn *conn)
-{
-    struct bufferevent *bev = bufferevent_socket_new(conn->set->base, conn->fd, 0);
-
-    if (bev != NULL)
-        fastpath_attach(bev);
-    return bev;
-}
-
 /* The transport begins. False: no memory. */
 static bool start(struct conn *conn)
 {
-    conn->bev = new_plain(conn);
-    if (conn->bev == NULL)
+    bool is_tls = conn->origin->transport == ENDPOINT_TLS;
+
+    if (!wire_open(&conn->wire, conn->set->base, is_tls ? conn->set->tls : NULL))
         return false;
-    bufferevent_setcb(conn->bev, on_readable, on_writable, on_event, conn);
-    if (conn->origin->transport == ENDPOINT_TLS) {
-        conn->tls = tls_new(conn->set->tls, conn->bev);
-        if (conn->tls == NULL)
-            return false;
-    }
-    return evbuffer_add_cb(output_of(conn), on_output, conn) != NULL &&
-           bufferevent_enable(conn->bev, EV_READ) == 0;
+    bufferevent_setcb(conn->wire.bev, on_readable, on_writable, on_event, conn);
+    return evbuffer_add_cb(wire_output(&conn->wire), on_output, conn) != NULL &&
+           bufferevent_enable(conn->wire.bev, EV_READ) == 0;
 }
 
 /* The transport has begun; with bytes that go as they are, so does the service. */
 static void proceed(struct conn *conn)
 {
     log_accepted(conn);
-    if (conn->tls == NULL)
+    if (conn->wire.tls == NULL)
         open_service(conn);
     else
         conn->set->shakes(conn->set->context);
@@ -535,7 +454,7 @@ static bool await_header(struct conn *conn)
     conn->proxied = calloc(1, sizeof(*conn->proxied));
     if (conn->proxied != NULL)
         conn->proxied->preface =
-            preface_new(conn->set->base, conn->fd, on_preface_ended, conn);
+            preface_new(conn->set->base, conn->wire.fd, on_preface_ended, conn);
     return conn->proxied != NULL && conn->proxied->preface != NULL;
 }
 
@@ -544,9 +463,7 @@ static void release(struct conn *conn)
     if (conn->proxied != NULL)
         preface_free(conn->proxied->preface);
     free(conn->proxied);
-    tls_free(conn->tls);
-    if (conn->bev != NULL)
-        bufferevent_free(conn->bev);
+    wire_close(&conn->wire);
     free(conn);
 }
 
@@ -557,7 +474,9 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
 
     if (conn == NULL)
         return false;
-    *conn = (struct conn){ .set = set, .origin = origin, .fd = fd, .peer = *peer,
+    *conn = (struct conn){ .set = set, .origin = origin, .peer = *peer,
+                           .wire = { .fd = fd,
+                                     .is_local = origin->transport == ENDPOINT_UNIX },
                            .opened_at = clock_ms(), .last_active = clock_ms() };
     if (!(origin->proxies != NULL ? await_header(conn) : start(conn))) {
         release(conn);
@@ -577,7 +496,7 @@ void conn_close(struct conn *conn, enum close_reason reason)
 {
     struct conn_set *set = conn->set;
     const struct service *service = conn->origin->service;
-    int fd = conn->fd;
+    int fd = conn->wire.fd;
 
     if (set->current == conn)
         set->current = NULL;
@@ -586,11 +505,8 @@ void conn_close(struct conn *conn, enum close_reason reason)
     log_closed(conn, reason);
     stats_add(&conn->origin->stats->closed[reason], 1);
     TAILQ_REMOVE(queue_of(conn), conn, link);
-    /* libevent frees later; the descriptor must be free now, for those who wait for one. */
-    if (conn->bev != NULL)
-        bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
     /* No FIN after a part: the peer would take that for all. */
-    if (is_pending(conn) || reason == CLOSE_ERROR)
+    if (wire_is_pending(&conn->wire) || reason == CLOSE_ERROR)
         tcp_reset_on_close(fd);
     release(conn);
     close(fd);
@@ -622,7 +538,7 @@ bool conn_is_quiet(const struct conn *conn, int64_t now)
     int64_t silence = now - conn->last_active;
 
     return silence >= QUIET_MS && !is_moving(conn) &&
-           silence >= (int64_t) tcp_round_trip_us(conn->fd) * QUIET_ROUND_TRIPS / 1000;
+           silence >= (int64_t) tcp_round_trip_us(conn->wire.fd) * QUIET_ROUND_TRIPS / 1000;
 }
 
 /* To its place in the order of last activity, which is sought from the end. */
@@ -642,13 +558,13 @@ static void reorder(struct conn *conn)
 
 bool conn_has_moved(struct conn *conn)
 {
-    int bytes = unacknowledged(conn);
+    int bytes = wire_unacknowledged(&conn->wire);
     int64_t when;
 
     if (bytes == conn->unacknowledged)
         return false;
     conn->unacknowledged = bytes;
-    when = clock_ms() - tcp_since_sent_ms(conn->fd);
+    when = clock_ms() - tcp_since_sent_ms(conn->wire.fd);
     if (when <= conn->last_active)
         return false;
     conn->last_active = when;
@@ -670,7 +586,7 @@ void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
             conn_close(conn, conn->reason);
     } else if (is_complete(conn)) {
         conn_close(conn, conn->reason);
-    } else if (tcp_is_closed(conn->fd, &error)) {
+    } else if (tcp_is_closed(conn->wire.fd, &error)) {
         conn_close(conn, error == 0 ? CLOSE_RESET : reason_of(error));
     } else if (!conn_has_moved(conn) && idle_timeout > 0 &&
                now - conn->last_active >= idle_timeout) {

@@ -38,6 +38,7 @@ src_libechod_a_SOURCES = \
 	src/tls_config.c src/tls_config.h \
 	src/udp.c src/udp.h \
 	src/unixsocket.c src/unixsocket.h \
+	src/wire.c src/wire.h \
 	src/worker.c src/worker.h
 
 if HAVE_OPENSSL

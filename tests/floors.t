@@ -19,7 +19,7 @@ def read_floors():
     floors = {}
     with open(os.path.join(TOP, "HACKING")) as hacking:
         for line in hacking:
-            match = re.fullmatch(r"    (\d)  ([a-z_/ ]+?)\s*", line)
+            match = re.fullmatch(r" +(\d+)  ([a-z_/ ]+?)\s*", line)
             if match:
                 floors.update((name, int(match[1])) for name in match[2].split())
     return floors
