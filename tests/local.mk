@@ -21,6 +21,7 @@ scenarios = \
 	tests/proxy.t \
 	tests/smoke.t \
 	tests/udp.t \
+	tests/tls.t \
 	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
