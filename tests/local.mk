@@ -20,8 +20,8 @@ scenarios = \
 	tests/probe_transports.t \
 	tests/proxy.t \
 	tests/smoke.t \
-	tests/udp.t \
 	tests/tls.t \
+	tests/udp.t \
 	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
