@@ -346,10 +346,10 @@ START_TEST(who_gives_up_hears_no_more)
     ck_assert(loop_until(here.base, has_come, &part));
     preface_free(here.preface);
     here.preface = NULL;
-    send_bytes(V1 + part, sizeof(V1) - 1 - part);
+    send_bytes(&V1[part], sizeof(V1) - 1 - part);
     loop_for(here.base, 5);
     ck_assert_uint_eq(here.ended, 0);
-    expect_text(here.pair.server, V1 + part);
+    expect_text(here.pair.server, &V1[part]);
     preface_free(NULL);
     finish();
 }
