@@ -174,6 +174,9 @@ static enum outcome accept_one(struct listener *listener)
     socklen_t length;
     int fd;
 
+    /* Whom the kernel has queued at a socket that was passed waits for the next instance. */
+    if (listener->origin->is_passed && listener->all->drain_until != 0)
+        return NOBODY;
     do {
         length = sizeof(from);
         fd = accept4(evconnlistener_get_fd(listener->acceptor), (struct sockaddr *) &from,
@@ -355,28 +358,17 @@ void listeners_retry(struct listeners *listeners)
         event_active(listeners->retry, EV_TIMEOUT, 0);
 }
 
-/* Who is queued at a socket of the service manager waits for the next instance. */
-static void let_passed_go(struct listeners *listeners)
-{
-    struct listener *one = TAILQ_FIRST(&listeners->queue), *next;
-
-    for (; one != NULL; one = next) {
-        next = TAILQ_NEXT(one, link);
-        if (one->origin->is_passed)
-            listener_free(one);
-    }
-}
-
 static void stop_queueing(struct listeners *listeners)
 {
     int64_t handshake = LOOPBACK_HANDSHAKE_MS;
     struct listener *one;
 
-    let_passed_go(listeners);
     set_accepting(listeners, false);
     TAILQ_FOREACH(one, &listeners->queue, link) {
         int fd = evconnlistener_get_fd(one->acceptor);
 
+        if (one->origin->is_passed)
+            continue;
         if (one->origin->transport == ENDPOINT_UNIX)
             unixsocket_stop_queueing(fd);
         else

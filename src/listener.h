@@ -50,7 +50,7 @@ void listeners_retry(struct listeners *listeners);
 /*
  * Closes the listeners without a loss: accepts what the kernel has queued, for as long as
  * handshakes under way may take. To be called every LOOPBACK_HANDSHAKE_MS until it returns true:
- * all are closed. Those of the service manager are closed at once: whom the kernel has queued there
+ * all are closed. Those of the service manager are only let go: whom the kernel has queued there
  * waits for the next instance.
  */
 bool listeners_drain(struct listeners *listeners);
