@@ -27,7 +27,7 @@ struct access_list {
  * Adds what TEXT says, LENGTH bytes of it: `CIDR[,CIDR...]`, where a CIDR is ADDRESS/BITS, or an
  * ADDRESS alone. Bits of ADDRESS beyond the prefix are ignored, as nginx and haproxy do. Returns
  * NULL; or what is wrong, as a static string, with *ITEM at the offending item in TEXT, and with
- * LIST as it was. access_release frees, and leaves LIST empty.
+ * nothing added to LIST. access_release frees what LIST has, also then, and leaves it empty.
  */
 const char *access_parse(struct access_list *list, const char *text, size_t length,
                          const char **item);

@@ -196,8 +196,8 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
     options->endpoint_proxies = calloc(count, sizeof(*options->endpoint_proxies));
     if (options->endpoints == NULL || options->endpoint_proxies == NULL)
         return cmdline_wrong("out of memory", texts[0]);
-    for (; options->endpoint_count < count; options->endpoint_count++) {
-        size_t i = options->endpoint_count;
+    options->endpoint_count = count;
+    for (size_t i = 0; i < count; i++) {
         const char *wrong = endpoint_parse(texts[i], &options->endpoints[i]);
 
         if (wrong == NULL)
