@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """UDP: echod beside a raw loop over recvmmsg and sendmmsg. Pairs (raw, server) in alternating
 order, and between them pairs (raw, raw), which show the noise; QUOTE is the quotient of the
-medians.
+medians. So much for datagrams a second; on a machine that has more to do believe CPU time, of which
+"share" is the raw loop's for a datagram as a part of the server's.
 
 Environment: BENCH_QUICK=1, BENCH_ROUNDS=N.
 Example: bench/udp.py --pairs 9 --columns small -- src/echod -q udp://127.0.0.1:{port}
@@ -87,9 +88,10 @@ def print_line(column, name, pairs, noise):
         return statistics.median(pair[which][key] for pair in pairs)
 
     share, against_itself = statistics.median(shares(pairs)), statistics.median(noise)
-    print("%-20s %-14s %9.0f %9.0f %6.3f %6.3f (%.2f-%.2f) %6.3f %6.2f %6.2f %6d" % (
+    print("%-20s %-14s %8.0f %8.0f %6.3f %6.3f (%.2f-%.2f) %6.3f %6.2f %6.2f %6.3f %4d" % (
         column.title, name, middle(0, "rate"), middle(1, "rate"), share, against_itself,
         min(noise), max(noise), share / against_itself, middle(0, "cpu"), middle(1, "cpu"),
+        statistics.median(first["cpu"] / second["cpu"] for first, second in pairs),
         sum(second["lost"] for _, second in pairs)), flush=True)
 
 
@@ -123,9 +125,9 @@ def main():
     options = parse()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("udp.py: two processors are needed, one for the server and one for the client")
-    print("%-20s %-14s %9s %9s %6s %-18s %6s %6s %6s %6s" % (
+    print("%-20s %-14s %8s %8s %6s %-18s %6s %6s %6s %6s %s" % (
         "datagrams/s, medians", "", "raw", "server", "share", "raw against raw", "QUOTE", "CPU us",
-        "server", "lost"))
+        "server", "share", "lost"))
     for name in options.columns.split(","):
         column = next((c for c in COLUMNS if c.name == name), None)
         if column is None:
