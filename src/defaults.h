@@ -11,7 +11,7 @@
 #define DEFAULT_HANDSHAKE_TIMEOUT_MS 10000
 
 /* Session tickets are made with a key so long, and taken for so long again: a day, as most do. */
-#define TICKET_KEY_MS (12 * 3600 * 1000)
+#define TICKET_KEY_MS 43200000
 /* The largest file of certificates that is read: a system's whole store of CAs is a quarter MiB. */
 #define CREDENTIALS_FILE_MOST (4 << 20)
 /* A certificate that we make is good from a while ago, for clocks that are late... */

@@ -205,10 +205,11 @@ static bool add_unix(struct sockets *sockets, const struct endpoint *endpoint,
                      struct sockets_error *error)
 {
     struct listening *one = append(sockets, endpoint, 1);
+    const struct address none = { 0 };
     char name[ENDPOINT_TEXT_MAX];
     const char *wrong;
 
-    endpoint_format(endpoint, NULL, name);
+    endpoint_format(endpoint, &none, name);
     if (one == NULL)
         return fail(error, 1, "out of memory", name);
     memcpy(one->name, name, sizeof(name));
