@@ -34,6 +34,10 @@ endif
 LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) \
 	$(SYSTEMD_LIBS) $(CHECK_LIBS)
 
+if HAVE_OPENSSL
+plain_units += tests/check_selfsigned
+endif
+
 check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)
 
@@ -55,6 +59,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 inject_units = \
 	tests/check_channel \
 	tests/check_conn \
+	tests/check_credentials \
 	tests/check_datagram \
 	tests/check_fastpath \
 	tests/check_listener \
@@ -70,7 +75,7 @@ inject_units = \
 	tests/check_worker
 
 if HAVE_OPENSSL
-inject_units += tests/check_probe_tls
+inject_units += tests/check_probe_tls tests/check_tls tests/check_tls_config
 endif
 
 check_PROGRAMS += $(inject_units)
@@ -80,6 +85,8 @@ tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
 tests_check_conn_LDADD = $(inject_libraries)
+tests_check_credentials_LDFLAGS = $(inject_flags)
+tests_check_credentials_LDADD = $(inject_libraries)
 tests_check_datagram_LDFLAGS = $(inject_flags)
 tests_check_datagram_LDADD = $(inject_libraries)
 tests_check_fastpath_LDFLAGS = $(inject_flags)
@@ -104,6 +111,10 @@ tests_check_spawn_LDFLAGS = $(inject_flags)
 tests_check_spawn_LDADD = $(inject_libraries)
 tests_check_supervisor_LDFLAGS = $(inject_flags)
 tests_check_supervisor_LDADD = $(inject_libraries)
+tests_check_tls_LDFLAGS = $(inject_flags)
+tests_check_tls_LDADD = $(inject_libraries)
+tests_check_tls_config_LDFLAGS = $(inject_flags)
+tests_check_tls_config_LDADD = $(inject_libraries)
 tests_check_unixsocket_LDFLAGS = $(inject_flags)
 tests_check_unixsocket_LDADD = $(inject_libraries)
 tests_check_worker_LDFLAGS = $(inject_flags)
