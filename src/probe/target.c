@@ -32,7 +32,9 @@ const struct sockaddr *target_address(const struct target *target, size_t index,
 
 void target_format(const struct target *target, size_t index, char *out)
 {
-    endpoint_format(target->endpoint, target->addresses == NULL ? NULL : &target->addresses[index],
+    const struct address none = { 0 };
+
+    endpoint_format(target->endpoint, target->addresses == NULL ? &none : &target->addresses[index],
                     out);
 }
 
