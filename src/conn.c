@@ -42,6 +42,7 @@ struct conn {
     enum close_reason reason : 8; /* why it ends, once it does */
     bool peer_done : 1;           /* the peer's FIN was read, or its close_notify */
     bool was_opened : 1;          /* the service knows of it */
+    bool has_all : 1;             /* when it was done, the peer had all but what TLS adds */
     bool has_spoken : 1;          /* something came, be it only a handshake */
     uint64_t number;
     uint64_t received, sent; /* bytes: read from and given to the kernel, without TLS's own */
@@ -257,6 +258,7 @@ void conn_finish(struct conn *conn, enum close_reason reason)
     set_phase(conn, PHASE_FINISHING);
     if (service->ending != NULL)
         service->ending(conn);
+    conn->has_all = !wire_is_pending(&conn->wire) && wire_unacknowledged(&conn->wire) == 0;
     wire_finish(&conn->wire);
     if (!wire_is_pending(&conn->wire))
         send_fin(conn);
@@ -326,15 +328,15 @@ static void on_records(struct conn *conn)
     if (evbuffer_get_length(wire_output(&conn->wire)) > pending)
         bufferevent_disable(conn->wire.bev, EV_READ);
     set->current = conn; /* until something below closes it */
-    if (conn->phase == PHASE_HANDSHAKE && tls_is_open(conn->wire.tls))
+    if (result == TLS_FAILED) /* and nothing can be sent in answer to what came before */
+        on_tls_failed(conn);
+    else if (conn->phase == PHASE_HANDSHAKE && tls_is_open(conn->wire.tls))
         open_service(conn);
-    if (set->current == conn && evbuffer_get_length(set->plain) > 0)
+    if (result != TLS_FAILED && set->current == conn && evbuffer_get_length(set->plain) > 0)
         on_received(conn, set->plain);
     if (set->current == conn && result == TLS_END && !conn->peer_done) {
         bufferevent_disable(conn->wire.bev, EV_READ);
         on_eof(conn);
-    } else if (set->current == conn && result == TLS_FAILED) {
-        on_tls_failed(conn);
     }
     evbuffer_drain(set->plain, evbuffer_get_length(set->plain));
 }
@@ -379,13 +381,19 @@ static enum close_reason reason_of(int error)
     }
 }
 
+/* The connection broke, for REASON; but if the peer just did not wait for our close_notify. */
+static enum close_reason reason_of_break(const struct conn *conn, enum close_reason reason)
+{
+    return conn->peer_done && conn->has_all ? conn->reason : reason;
+}
+
 static void on_event(struct bufferevent *bev, short what, void *argument)
 {
     (void) bev;
     if (what & BEV_EVENT_EOF)
         on_eof(argument);
     else if (what & BEV_EVENT_ERROR)
-        conn_close(argument, reason_of(errno));
+        conn_close(argument, reason_of_break(argument, reason_of(errno)));
 }
 
 /* The transport begins. False: no memory. */
@@ -587,7 +595,7 @@ void conn_linger(struct conn *conn, int64_t now, int64_t idle_timeout)
     } else if (is_complete(conn)) {
         conn_close(conn, conn->reason);
     } else if (tcp_is_closed(conn->wire.fd, &error)) {
-        conn_close(conn, error == 0 ? CLOSE_RESET : reason_of(error));
+        conn_close(conn, reason_of_break(conn, error == 0 ? CLOSE_RESET : reason_of(error)));
     } else if (!conn_has_moved(conn) && idle_timeout > 0 &&
                now - conn->last_active >= idle_timeout) {
         conn_close(conn, CLOSE_IDLE);

@@ -807,6 +807,18 @@ def who_never_reads_costs_little(model):
 
 
 @scenario
+def who_just_closes_was_done(model):
+    """Most clients do not wait for our close_notify, and many send none: that is no reset."""
+    with Echod("-v", "--model=" + model, *certificates().server, "tls://127.0.0.1:0") as echod:
+        for number, version in enumerate(VERSIONS * 2, 1):
+            with Client(echod, trusting(version=version)) as client:
+                echo(client, b"hello")
+                if number > 2:
+                    client.half_close(["close_notify"])
+            echod.wait_line("closed", number, reason="eof", in_=5, out=5)
+
+
+@scenario
 def bytes_are_counted_without_their_wrapping(model):
     with Echod("-vv", "--model=" + model, *certificates().server, "tls://127.0.0.1:0") as echod:
         with Client(echod, trusting()) as client:

@@ -75,7 +75,7 @@ inject_units = \
 	tests/check_worker
 
 if HAVE_OPENSSL
-inject_units += tests/check_probe_tls tests/check_tls tests/check_tls_config
+inject_units += tests/check_conn_tls tests/check_probe_tls tests/check_tls tests/check_tls_config
 endif
 
 check_PROGRAMS += $(inject_units)
@@ -85,6 +85,8 @@ tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
 tests_check_conn_LDADD = $(inject_libraries)
+tests_check_conn_tls_LDFLAGS = $(inject_flags)
+tests_check_conn_tls_LDADD = $(inject_libraries)
 tests_check_credentials_LDFLAGS = $(inject_flags)
 tests_check_credentials_LDADD = $(inject_libraries)
 tests_check_datagram_LDFLAGS = $(inject_flags)
