@@ -26,6 +26,7 @@ static struct {
     struct conn_set set;
     struct conn_origin origin;
     unsigned closed, shakes, lingers;
+    unsigned opened, ended; /* as the service counts */
     SSL_CTX *context;
     SSL *client;
     int fd;
@@ -202,12 +203,10 @@ static void expect_closed(enum close_reason reason)
     here.origin.stats->closed[reason] = 0;
 }
 
-static unsigned opened, ended;
-
 static void on_opened(struct conn *conn)
 {
     (void) conn;
-    opened++;
+    here.opened++;
 }
 
 static void on_received(struct conn *conn, struct evbuffer *input)
@@ -218,7 +217,7 @@ static void on_received(struct conn *conn, struct evbuffer *input)
 static void on_ended(struct conn *conn)
 {
     (void) conn;
-    ended++;
+    here.ended++;
 }
 
 static const struct service counting = { .name = "counting", .output_stops_reading = true,
@@ -232,12 +231,12 @@ START_TEST(a_service_knows_of_it_after_the_handshake)
     ck_assert_uint_eq(here.shakes, 1);
     ck_assert_ptr_eq(TAILQ_FIRST(&here.set.shaking), only());
     loop_for(here.set.base, 2);
-    ck_assert_uint_eq(opened, 0);
+    ck_assert_uint_eq(here.opened, 0);
     ck_assert(loop_until(here.set.base, has_shaken, NULL));
-    ck_assert_uint_eq(opened, 1);
+    ck_assert_uint_eq(here.opened, 1);
     hang_up();
     expect_closed(CLOSE_EOF);
-    ck_assert_uint_eq(ended, 1);
+    ck_assert_uint_eq(here.ended, 1);
     finish();
 }
 END_TEST
@@ -256,7 +255,7 @@ START_TEST(a_service_hears_nothing_of_who_never_shook_hands)
     conn_finish(only(), CLOSE_DRAIN);
     expect_closed(CLOSE_DRAIN);
     hang_up();
-    ck_assert_uint_eq(opened + ended, 0);
+    ck_assert_uint_eq(here.opened + here.ended, 0);
     finish();
 }
 END_TEST
@@ -284,7 +283,7 @@ START_TEST(who_fails_gets_an_alert_and_not_much_time)
     ck_assert_uint_eq(here.closed, 0);
     conn_linger(only(), began + LINGER_MS, 0);
     expect_closed(CLOSE_TLS);
-    ck_assert_uint_eq(opened + ended, 0);
+    ck_assert_uint_eq(here.opened + here.ended, 0);
     hang_up();
     finish();
 }
@@ -306,8 +305,8 @@ START_TEST(what_came_with_garbage_is_not_answered)
     is_client = false;
     hang_up();
     expect_closed(CLOSE_TLS);
-    ck_assert_uint_eq(opened, 1);
-    ck_assert_uint_eq(ended, 1);
+    ck_assert_uint_eq(here.opened, 1);
+    ck_assert_uint_eq(here.ended, 1);
     finish();
 }
 END_TEST
@@ -419,7 +418,7 @@ START_TEST(a_connection_breaks_where_memory_is_short)
 {
     begin(&counting);
     for (unsigned nth = 1; survives(nth); nth += 1 + nth / 16)
-        ck_assert_uint_eq(opened, ended);
+        ck_assert_uint_eq(here.opened, here.ended);
     ck_assert_uint_eq(here.origin.stats->counter[STATS_accepted],
                       here.origin.stats->closed[CLOSE_TLS] +
                           here.origin.stats->closed[CLOSE_ERROR] +
