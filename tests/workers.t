@@ -227,6 +227,7 @@ def numbers_are_unique_and_load_is_spread(model):
     with Echod("--workers=3", "--model=" + model, "-vv") as echod:
         before = {pid: sockets_of(pid) for pid in echod.processes()}
         clients = [echod.connect() for _ in range(300)]
+        echod.wait_line("accepted", 300)  # before others follow, and the pipe is full
         for client in clients:
             echo(client, b"one of many")
         more = {pid: sockets_of(pid) - before[pid] for pid in before}
