@@ -396,11 +396,13 @@ static void on_event(struct bufferevent *bev, short what, void *argument)
         conn_close(argument, reason_of_break(argument, reason_of(errno)));
 }
 
-/* The transport begins. False: no memory. */
+/* The transport begins. False: no memory, or no credentials. */
 static bool start(struct conn *conn)
 {
     bool is_tls = conn->origin->transport == ENDPOINT_TLS;
 
+    if (is_tls && conn->set->tls == NULL) /* the credentials have not come: never in the clear */
+        return false;
     if (!wire_open(&conn->wire, conn->set->base, is_tls ? conn->set->tls : NULL))
         return false;
     bufferevent_setcb(conn->wire.bev, on_readable, on_writable, on_event, conn);
