@@ -20,6 +20,7 @@
 #include "src/wire.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
+#include "tests/inject_openssl.h"
 
 /* The reactor that connections are in, as a worker would have it, and one client. */
 static struct {
@@ -33,33 +34,6 @@ static struct {
 } here;
 
 static struct credentials credentials;
-
-/* Memory that the client takes, which is OpenSSL's as well, is there always. */
-static bool is_client;
-
-void *__real_malloc(size_t size);
-void *__real_realloc(void *memory, size_t size);
-
-static void *take(size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return is_client ? __real_malloc(size) : malloc(size);
-}
-
-static void *take_again(void *memory, size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return is_client ? __real_realloc(memory, size) : realloc(memory, size);
-}
-
-static void give_back(void *memory, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    free(memory);
-}
 
 static void on_closed(void *context)
 {
@@ -98,9 +72,9 @@ static void begin(const struct service *service)
                                         .transport = ENDPOINT_TLS,
                                         .name = "tls://127.0.0.1:7777",
                                         .stats = stats_block(here.set.stats, 0, 0) };
-    is_client = true;
+    inject_spare_openssl(true);
     here.context = SSL_CTX_new(TLS_client_method());
-    is_client = false;
+    inject_spare_openssl(false);
 }
 
 static void finish(void)
@@ -126,12 +100,12 @@ static bool connect_over(struct pair pair)
     tcp_set_defaults(pair.server);
     tcp_set_defaults(pair.client);
 
-    is_client = true;
+    inject_spare_openssl(true);
     here.client = SSL_new(here.context);
     SSL_set_fd(here.client, pair.client);
     SSL_set_connect_state(here.client);
     SSL_set_mode(here.client, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    is_client = false;
+    inject_spare_openssl(false);
     here.fd = pair.client;
     set_blocking(here.fd, false);
     served = conn_new(&here.set, &here.origin, pair.server, &pair.peer);
@@ -150,10 +124,10 @@ static void hang_up(void)
 {
     char data[16];
 
-    is_client = true;
+    inject_spare_openssl(true);
     (void) SSL_read(here.client, data, sizeof(data));
     SSL_free(here.client);
-    is_client = false;
+    inject_spare_openssl(false);
     close(here.fd);
 }
 
@@ -162,9 +136,9 @@ static bool has_shaken(void *unused)
     int done;
 
     (void) unused;
-    is_client = true;
+    inject_spare_openssl(true);
     done = SSL_do_handshake(here.client);
-    is_client = false;
+    inject_spare_openssl(false);
     return (done == 1 && !TAILQ_EMPTY(&here.set.active)) || here.closed > 0 ||
            !TAILQ_EMPTY(&here.set.lingering);
 }
@@ -297,12 +271,12 @@ START_TEST(what_came_with_garbage_is_not_answered)
     begin(&counting);
     connect_client(0);
     ck_assert(loop_until(here.set.base, has_shaken, NULL));
-    is_client = true;
+    inject_spare_openssl(true);
     ck_assert_int_eq(SSL_write(here.client, "hello", 5), 5);
     ck_assert_int_eq(write(here.fd, garbage, sizeof(garbage)), sizeof(garbage));
     ck_assert(loop_until(here.set.base, is_lingering, NULL));
     ck_assert_int_le(SSL_read(here.client, data, sizeof(data)), 0);
-    is_client = false;
+    inject_spare_openssl(false);
     hang_up();
     expect_closed(CLOSE_TLS);
     ck_assert_uint_eq(here.opened, 1);
@@ -318,10 +292,10 @@ static bool is_stopped(void *unused)
     bool stopped;
 
     (void) unused;
-    is_client = true;
+    inject_spare_openssl(true);
     SSL_key_update(here.client, SSL_KEY_UPDATE_REQUESTED);
     stopped = SSL_do_handshake(here.client) != 1;
-    is_client = false;
+    inject_spare_openssl(false);
     times = stopped ? times + 1 : 0;
     return times > 100; /* and not just not yet */
 }
@@ -350,7 +324,7 @@ START_TEST(bytes_are_counted_when_they_are_gone)
     counter = here.origin.stats->counter;
     connect_client(8192);
     ck_assert(loop_until(here.set.base, has_shaken, NULL));
-    is_client = true;
+    inject_spare_openssl(true);
     for (size_t sent = 0; got < sizeof(data);) {
         int written = sent < sizeof(data) ? SSL_write(here.client, data + sent, 1000) : -1;
         int read = SSL_read(here.client, data, 700);
@@ -359,11 +333,11 @@ START_TEST(bytes_are_counted_when_they_are_gone)
         got += read > 0 ? (size_t) read : 0;
         ck_assert_uint_le(counter[STATS_sent_bytes], counter[STATS_received_bytes]);
         ck_assert_uint_le(got, counter[STATS_sent_bytes] + 16384);
-        is_client = false;
+        inject_spare_openssl(false);
         event_base_loop(here.set.base, EVLOOP_NONBLOCK);
-        is_client = true;
+        inject_spare_openssl(true);
     }
-    is_client = false;
+    inject_spare_openssl(false);
     ck_assert_uint_eq(counter[STATS_received_bytes], sizeof(data));
     ck_assert_uint_eq(counter[STATS_sent_bytes], sizeof(data));
     hang_up();
@@ -379,9 +353,9 @@ static bool has_echoed(void *unused)
     int got;
 
     (void) unused;
-    is_client = true;
+    inject_spare_openssl(true);
     got = SSL_read(here.client, data, sizeof(data));
-    is_client = false;
+    inject_spare_openssl(false);
     return got > 0 || here.closed > 0 || is_lingering(NULL);
 }
 
@@ -397,9 +371,9 @@ static bool survives(unsigned nth)
     inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);
     if (connect_over(pair)) {
         loop_until(here.set.base, has_shaken, NULL);
-        is_client = true;
+        inject_spare_openssl(true);
         (void) SSL_write(here.client, "hello", 5);
-        is_client = false;
+        inject_spare_openssl(false);
         loop_until(here.set.base, has_echoed, NULL);
         if (only() != NULL)
             conn_finish(only(), CLOSE_DRAIN);
@@ -442,8 +416,7 @@ int main(void)
     char fingerprint[FINGERPRINT_MAX];
     int status;
 
-    if (CRYPTO_set_mem_functions(take, take_again, give_back) != 1 ||
-        !selfsigned_make(&credentials, fingerprint))
+    if (!inject_openssl() || !selfsigned_make(&credentials, fingerprint))
         return 1;
     status = HARNESS_RUN("conn_tls", tests);
     credentials_clear(&credentials);

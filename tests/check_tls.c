@@ -16,36 +16,10 @@
 #include "src/tls.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
+#include "tests/inject_openssl.h"
 
 /* What the server shows; made once. */
 static struct credentials credentials;
-
-/* Memory that the client takes, which is OpenSSL's as well, is there always. */
-static bool is_client;
-
-void *__real_malloc(size_t size);
-void *__real_realloc(void *memory, size_t size);
-
-static void *take(size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return is_client ? __real_malloc(size) : malloc(size);
-}
-
-static void *take_again(void *memory, size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return is_client ? __real_realloc(memory, size) : realloc(memory, size);
-}
-
-static void give_back(void *memory, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    free(memory);
-}
 
 /* The server's side, as a connection would have it, and the client's. */
 static struct {
@@ -89,15 +63,15 @@ static void begin(void)
     here.context = tls_context_new(&credentials, &problem);
     ck_assert_ptr_nonnull(here.context);
     here.plain = evbuffer_new();
-    is_client = true;
+    inject_spare_openssl(true);
     here.client_context = SSL_CTX_new(TLS_client_method());
-    is_client = false;
+    inject_spare_openssl(false);
 }
 
 /* The client's side of a new connection that speaks at most VERSION. */
 static void make_client(int version, int fd)
 {
-    is_client = true;
+    inject_spare_openssl(true);
     here.client = SSL_new(here.client_context);
     SSL_set_max_proto_version(here.client, version);
     here.out = BIO_new(BIO_s_mem());
@@ -105,7 +79,7 @@ static void make_client(int version, int fd)
     SSL_set_connect_state(here.client);
     here.client_fd = fd;
     set_blocking(fd, false);
-    is_client = false;
+    inject_spare_openssl(false);
 }
 
 /* False: no memory. */
@@ -124,10 +98,10 @@ static bool make_server(int fd)
 
 static void hang_up(void)
 {
-    is_client = true;
+    inject_spare_openssl(true);
     SSL_set_shutdown(here.client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* a good session */
     SSL_free(here.client);
-    is_client = false;
+    inject_spare_openssl(false);
     close(here.client_fd);
     tls_free(here.tls);
     if (here.bev != NULL)
@@ -165,9 +139,9 @@ static void flush_client(size_t limit)
 static bool has_shaken(void *unused)
 {
     (void) unused;
-    is_client = true;
+    inject_spare_openssl(true);
     SSL_do_handshake(here.client);
-    is_client = false;
+    inject_spare_openssl(false);
     flush_client(SIZE_MAX);
     return (SSL_is_init_finished(here.client) && tls_is_open(here.tls)) ||
            here.result == TLS_FAILED;
@@ -186,10 +160,10 @@ static void connect_both(int version, int buffer)
 
 static void client_writes(const void *data, size_t length)
 {
-    is_client = true;
+    inject_spare_openssl(true);
     if (SSL_write(here.client, data, (int) length) != (int) length)
         abort();
-    is_client = false;
+    inject_spare_openssl(false);
 }
 
 /* What SSL_read gives, once it gives anything but "not yet". */
@@ -197,7 +171,7 @@ static int client_reads(void *data, int size)
 {
     int got;
 
-    is_client = true;
+    inject_spare_openssl(true);
     while ((got = SSL_read(here.client, data, size)) <= 0 &&
            SSL_get_error(here.client, got) == SSL_ERROR_WANT_READ) {
         struct pollfd ready = { .fd = here.client_fd, .events = POLLIN };
@@ -205,7 +179,7 @@ static int client_reads(void *data, int size)
         event_base_loop(here.base, EVLOOP_NONBLOCK);
         ck_assert_int_eq(poll(&ready, 1, DEADLINE_MS), 1);
     }
-    is_client = false;
+    inject_spare_openssl(false);
     return got;
 }
 
@@ -351,9 +325,9 @@ START_TEST(each_side_ends_for_itself)
     for (int i = 0; i < VERSIONS; i++) {
         connect_both(versions[i], 0);
         client_writes("last", 4);
-        is_client = true;
+        inject_spare_openssl(true);
         SSL_shutdown(here.client);
-        is_client = false;
+        inject_spare_openssl(false);
         flush_client(SIZE_MAX);
         expect_result(TLS_END);
         expect_plain("last", 4);
@@ -428,9 +402,9 @@ static bool is_resumed(const struct credentials *other, SSL_SESSION *session, in
     here.context = tls_context_new(other, &problem);
     ck_assert_ptr_nonnull(here.context);
     make_client(version, pair.client);
-    is_client = true;
+    inject_spare_openssl(true);
     ck_assert_int_eq(SSL_set_session(here.client, session), 1);
-    is_client = false;
+    inject_spare_openssl(false);
     ck_assert(make_server(pair.server));
     ck_assert(loop_until(here.base, has_shaken, NULL));
     resumed = SSL_session_reused(here.client);
@@ -594,8 +568,7 @@ int main(void)
     char fingerprint[FINGERPRINT_MAX];
     int status;
 
-    if (CRYPTO_set_mem_functions(take, take_again, give_back) != 1 ||
-        !selfsigned_make(&credentials, fingerprint))
+    if (!inject_openssl() || !selfsigned_make(&credentials, fingerprint))
         return 1;
     memset(&credentials.current, 'c', sizeof(credentials.current));
     memset(&credentials.previous, 'p', sizeof(credentials.previous));

@@ -47,6 +47,9 @@ tests_check_endpoint_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=getaddrinfo
 if HAVE_LIBEVENT_ARCHIVE
 check_LIBRARIES += tests/libinject.a
 tests_libinject_a_SOURCES = tests/inject.c tests/inject.h
+if HAVE_OPENSSL
+tests_libinject_a_SOURCES += tests/inject_openssl.c tests/inject_openssl.h
+endif
 
 wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pthread_create \
 	-Wl,--wrap=readv,--wrap=recv,--wrap=recvmsg,--wrap=writev,--wrap=send,--wrap=sendmsg \
