@@ -402,6 +402,25 @@ START_TEST(a_connection_breaks_where_memory_is_short)
 }
 END_TEST
 
+/* What has not come to a worker must not make its TLS a plain connection. */
+START_TEST(without_credentials_nobody_is_served)
+{
+    struct tls_context *context;
+    struct pair pair;
+
+    begin(&echo_service);
+    context = here.set.tls;
+    here.set.tls = NULL;
+    pair = make_pair(0);
+    ck_assert(!conn_new(&here.set, &here.origin, pair.server, &pair.peer));
+    ck_assert_uint_eq(here.origin.stats->counter[STATS_accepted], 0);
+    close(pair.server);
+    close(pair.client);
+    here.set.tls = context;
+    finish();
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -412,6 +431,7 @@ int main(void)
         answers_to_key_updates_do_not_pile_up,
         bytes_are_counted_when_they_are_gone,
         a_connection_breaks_where_memory_is_short,
+        without_credentials_nobody_is_served,
     };
     char fingerprint[FINGERPRINT_MAX];
     int status;
