@@ -16,14 +16,6 @@ static const struct service *const services[ENDPOINT_SERVICES] = {
     [ENDPOINT_ECHO] = &echo_service,
 };
 
-static bool needs_tls(const struct sockets *sockets)
-{
-    for (size_t i = 0; i < sockets->count; i++)
-        if (sockets->list[i].endpoint->transport == ENDPOINT_TLS)
-            return true;
-    return false;
-}
-
 /* What is served with TLS is read, or made, before anything begins. Returns the exit status. */
 static int run(const struct options *options, struct sockets *sockets, struct pidfile *pidfile)
 {
@@ -33,7 +25,7 @@ static int run(const struct options *options, struct sockets *sockets, struct pi
     struct tls_config tls;
     int status;
 
-    if (!needs_tls(sockets))
+    if (!options->serves_tls)
         return supervisor_run(options, sockets, services, NULL, pidfile);
     if (!tls_config_open(&tls, &settings, &error)) {
         log_startup_error(error.what, error.file);

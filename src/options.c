@@ -162,11 +162,12 @@ static void list_backends(const struct cmdline *unused)
         puts(*method);
 }
 
-/* What an endpoint needs, but does not get. */
-static const char *check_tls(const struct options *options, const struct endpoint *endpoint)
+/* What an endpoint needs for TLS, but does not get. */
+static const char *check_tls(struct options *options, const struct endpoint *endpoint)
 {
     if (endpoint->transport != ENDPOINT_TLS)
         return NULL;
+    options->serves_tls = true;
     if (!HAS_TLS)
         return "built without TLS";
     return options->tls_cert != NULL || options->tls_self_signed
@@ -234,25 +235,13 @@ static const char *contradiction(const struct options *options)
                                                                  : NULL;
 }
 
-static bool has_tls_endpoint(const struct options *options, const struct activation *passed)
-{
-    for (size_t i = 0; i < passed->count; i++)
-        if (passed->list[i].endpoint.transport == ENDPOINT_TLS)
-            return true;
-    for (size_t i = 0; i < options->endpoint_count; i++)
-        if (options->endpoints[i].transport == ENDPOINT_TLS)
-            return true;
-    return false;
-}
-
 /* Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear. */
-static enum cmdline_result check_tls_use(const struct options *options,
-                                         const struct activation *passed)
+static enum cmdline_result check_tls_use(const struct options *options)
 {
     bool is_given =
         options->tls_cert != NULL || options->tls_self_signed || options->tls_client_ca != NULL;
 
-    if (!is_given || has_tls_endpoint(options, passed))
+    if (!is_given || options->serves_tls)
         return CMDLINE_RUN;
     return cmdline_wrong("no tls endpoint",
                          options->tls_self_signed    ? "--tls-self-signed"
@@ -283,7 +272,7 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     if (passed->wrong != NULL)
         return CMDLINE_RUN;
     result = check_endpoints(options, argv + rest, (size_t) (argc - rest), passed);
-    return result == CMDLINE_RUN ? check_tls_use(options, passed) : result;
+    return result == CMDLINE_RUN ? check_tls_use(options) : result;
 }
 
 void options_free(struct options *options)
