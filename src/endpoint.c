@@ -16,13 +16,18 @@ static const char *const transport_names[ENDPOINT_TRANSPORTS] = {
     [ENDPOINT_UNIX] = "unix",
 };
 
+/* Are the first LENGTH bytes of TEXT all of WORD? */
+static bool is_word(const char *word, const char *text, size_t length)
+{
+    return strlen(word) == length && memcmp(word, text, length) == 0;
+}
+
 /* The index of the first LENGTH bytes of TEXT in NAMES; COUNT: they are not there. */
 static int find_name(const char *const *names, int count, const char *text, size_t length)
 {
     int found = 0;
 
-    while (found < count && (strlen(names[found]) != length ||
-                             memcmp(names[found], text, length) != 0))
+    while (found < count && !is_word(names[found], text, length))
         found++;
     return found;
 }
@@ -170,8 +175,7 @@ static const char *parse_parameter(const char *text, size_t length, struct endpo
 
     if (key == 0)
         return "malformed endpoint key";
-    while (i < PARAMETERS && (strlen(parameters[i].key) != key ||
-                              memcmp(parameters[i].key, text, key) != 0))
+    while (i < PARAMETERS && !is_word(parameters[i].key, text, key))
         i++;
     if (i == PARAMETERS || !(parameters[i].transports & 1u << endpoint->transport))
         return i == PARAMETERS ? "unknown endpoint key" : "this transport has no such key";
