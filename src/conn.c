@@ -27,12 +27,11 @@ enum conn_phase {
 /* What only those have that come by way of a load balancer. */
 struct proxied {
     struct preface *preface; /* NULL: the PROXY header has been read */
-    bool has_client;         /* it names one, which is the peer from then on */
-    struct address via;      /* if so: the load balancer */
+    struct address via;      /* if it named a client, who is the peer then; else empty */
 };
 
 struct conn {
-    TAILQ_ENTRY(conn) link; /* in its set: active, or lingering */
+    TAILQ_ENTRY(conn) link; /* in its set, as queue_of says */
     struct conn_set *set;
     const struct conn_origin *origin;
     struct proxied *proxied; /* NULL: no PROXY header is expected */
@@ -131,7 +130,7 @@ static void begin_line(struct log_line *line, const struct conn *conn, int prior
     log_number(line, "conn", conn->number);
     log_text(line, "peer", peer);
     log_text(line, "endpoint", conn->origin->name);
-    if (conn->proxied != NULL && conn->proxied->has_client) {
+    if (conn->proxied != NULL && conn->proxied->via.length > 0) {
         address_format(&conn->proxied->via, peer);
         log_text(line, "via", peer);
     }
@@ -423,7 +422,6 @@ static void proceed(struct conn *conn)
 /* Who comes by way of a load balancer is the client that the header names, from now on. */
 static void set_client(struct conn *conn, const struct proxy_header *header)
 {
-    conn->proxied->has_client = header->has_client;
     if (!header->has_client)
         return;
     conn->proxied->via = conn->peer;
