@@ -7,7 +7,7 @@
 /* At shutdown: long enough for a busy client's last replies, short enough for a service manager. */
 #define DEFAULT_DRAIN_TIMEOUT_MS 10000
 
-/* A handshake takes a few round trips; whoever drips it byte by byte is not a client (interface). */
+/* A handshake takes a few round trips; whoever drips it byte by byte is no client (interface). */
 #define DEFAULT_HANDSHAKE_TIMEOUT_MS 10000
 
 /* Session tickets are made with a key so long, and taken for so long again: a day, as most do. */
@@ -71,8 +71,8 @@
 /* Room for the data of any datagram, whose length has 16 bits. */
 #define DATAGRAM_ROOM 65536
 /* Datagrams that are received, and answered, in one system call each: with 16 an answer takes 3 %
- * more CPU time, with 8 5 %, with 64 no less. In memory 2 MiB, of which small ones use a page each...
- */
+ * more CPU time, with 8 5 %, with 64 no less. In memory 2 MiB, of which small ones use a page
+ * each... */
 #define DATAGRAM_BATCH 32
 /* ... so often in a row at most, before others have their turn. */
 #define DATAGRAM_ROUNDS 4

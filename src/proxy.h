@@ -25,7 +25,7 @@ enum proxy_state {
 
 struct proxy_header {
     size_t length; /* in bytes; of a partial one: it has at least so many, more than there are */
-    /* Does it name a client? If not (LOCAL, UNKNOWN, another family) the real peer is the client. */
+    /* Does it name a client? If not (LOCAL, UNKNOWN, another family) the peer is the client. */
     bool has_client;
     struct address client, destination; /* if so: IPv4 or IPv6, both the same */
     const char *wrong;                  /* malformed: what is wrong; static */

@@ -321,7 +321,8 @@ static bool init(struct supervisor *supervisor)
         event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
     return supervisor->crew != NULL && supervisor->pause_timer != NULL &&
-           supervisor->rotation != NULL && supervisor->deadline != NULL && watch_signals(supervisor);
+           supervisor->rotation != NULL && supervisor->deadline != NULL &&
+           watch_signals(supervisor);
 }
 
 static void release(struct supervisor *supervisor)

@@ -1,4 +1,4 @@
-/* udp: how the kernel is told what we want of a UDP socket, and where its datagrams were sent to. */
+/* udp: how the kernel is told what we want of a UDP socket; where its datagrams were sent to. */
 #ifndef ECHOD_UDP_H
 #define ECHOD_UDP_H
 

@@ -46,7 +46,7 @@ size_t wire_send(struct wire *wire, struct evbuffer *data);
 /* The output has given DRAINED bytes to the kernel: returns how many of what was sent that was. */
 size_t wire_drained(struct wire *wire, size_t drained);
 
-/* Nothing more will be sent: says so within TLS (close_notify). The socket's FIN is another matter. */
+/* Nothing more will be sent: says so within TLS (close_notify). The socket's FIN is not sent. */
 void wire_finish(struct wire *wire);
 
 /*

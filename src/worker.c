@@ -342,7 +342,8 @@ static bool make_timers(struct worker *worker)
     worker->idle = event_new(worker->base, -1, 0, on_idle, worker);
     worker->linger = event_new(worker->base, -1, 0, on_linger, worker);
     worker->drain = event_new(worker->base, -1, 0, on_drain, worker);
-    if (worker->shake == NULL || worker->idle == NULL || worker->linger == NULL || worker->drain == NULL)
+    if (worker->shake == NULL || worker->idle == NULL || worker->linger == NULL ||
+        worker->drain == NULL)
         return false;
     if (worker->setup->options->idle_timeout > 0)
         reactor_start_timer(worker->idle, (int64_t) worker->setup->options->idle_timeout);

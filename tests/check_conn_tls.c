@@ -171,8 +171,9 @@ static void expect_closed(enum close_reason reason)
 {
     ck_assert(loop_until(here.set.base, is_closed, NULL));
     for (int i = CLOSE_REASONS; i-- > 0;)
-        ck_assert_msg(here.origin.stats->closed[i] == (i == (int) reason), "%d closed as %s, not %s",
-                      (int) here.origin.stats->closed[i], close_reason_name((enum close_reason) i), close_reason_name(reason));
+        ck_assert_msg(here.origin.stats->closed[i] == (i == (int) reason),
+                      "%d closed as %s, not %s", (int) here.origin.stats->closed[i],
+                      close_reason_name((enum close_reason) i), close_reason_name(reason));
     here.closed = 0;
     here.origin.stats->closed[reason] = 0;
 }

@@ -72,7 +72,8 @@ def a_unix_socket_whose_queue_is_full():
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(file_in_directory("queue"))
     listener.listen(0)
-    with Probe("--json", "--load", "-c", "5", "-n", "50", "unix://" + listener.getsockname()) as run:
+    endpoint = "unix://" + listener.getsockname()
+    with Probe("--json", "--load", "-c", "5", "-n", "50", endpoint) as run:
         wait_until(lambda: sockets_of(run.process.pid) >= 5, "attempts")
         with Server(echo_all, listener):
             report = check_report(run.wait())
@@ -640,7 +641,8 @@ def datagrams_against_echod():
 @tls_scenario
 def tls_behind_a_load_balancer_against_echod():
     """We are the load balancer; the daemon's log names both ends as the header does."""
-    with Echod("-v", "--tls-self-signed", "--proxy-protocol=127.0.0.1", "tls://127.0.0.1:0") as echod:
+    with Echod("-v", "--tls-self-signed", "--proxy-protocol=127.0.0.1",
+               "tls://127.0.0.1:0") as echod:
         for version in ("v1", "v2"):
             for arguments in (["--half-close", "-s", "100k"], ["--load", "-p", "3"]):
                 report = probe_report("-n", "20", "-c", "2", "--insecure",
@@ -655,7 +657,8 @@ def usage_errors_of_transports():
     for arguments in (["--half-close", "udp://127.0.0.1:7"], ["-s", "65508", "udp://127.0.0.1:7"],
                       ["-s", "0", "tls://127.0.0.1:7"], ["-s", "0", "unix:///x"],
                       ["--proxy-protocol=v3", "7"], ["--proxy-protocol=v1", "udp://a:7"],
-                      ["--proxy-protocol=v2", "unix:///x"], ["--insecure", "7"], ["--tls-ca=/x", "unix:///x"], ["udp://*:7"],
+                      ["--proxy-protocol=v2", "unix:///x"], ["--insecure", "7"],
+                      ["--tls-ca=/x", "unix:///x"], ["udp://*:7"],
                       ["--insecure", "--tls-ca=/x", "tls://a:7"], ["unix://relative"],
                       ["unix:///x?mode=0600"], ["tls://a:7?proxy=off"], ["tls://a:0"],
                       ["sctp://a:7"]):

@@ -10,7 +10,8 @@
 #include "target.h"
 
 /*
- * Does what OPTIONS ask for, at TARGET, under SECURITY (NULL: none), and adds what came of it to TALLY, which is zero. SIGINT and SIGTERM end the sending; a second one ends the process. Why
+ * Does what OPTIONS ask for, at TARGET, under SECURITY (NULL: none), and adds what came of it to
+ * TALLY, which is zero. SIGINT and SIGTERM end the sending; a second one ends the process. Why
  * connections failed is told on stderr, each reason once. False, told as well: it could not run.
  */
 bool run_all(const struct probe_options *options, const struct target *target,
