@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import statistics
 import subprocess
 import time
 
@@ -194,9 +195,9 @@ def run_measured(command, seconds, server):
 def load(probe, server, column, seconds):
     """A run of echoprobe; its JSON object, with the server's "cpu" in us a message. Messages that
     were lost are for the caller to see; bytes that came back wrong are a Failure."""
-    result, used = run_measured([probe, "--json", "-W", PATIENCE / 3, "-d", seconds, "-c", column.connections] +
-                                column.arguments + ["tcp://127.0.0.1:%d" % server.port],
-                                seconds, server)
+    result, used = run_measured([probe, "--json", "-W", PATIENCE / 3, "-d", seconds,
+                                 "-c", column.connections, *column.arguments,
+                                 "tcp://127.0.0.1:%d" % server.port], seconds, server)
     if result["corrupt"] > 0 or result["messages"] == 0:
         raise Failure("%d messages, %d corrupt" % (result["messages"], result["corrupt"]))
     result["cpu"] = used * 1e6 / result["messages"]
@@ -223,3 +224,20 @@ def idle_memory(connects, server, count, at_once):
         if result.get("verified") != count:
             raise Failure("%s of %d connections echoed" % (result.get("verified", 0), count))
         return (server.private_kib() - before) / count
+
+
+def run_pair(run, first, second, swapped):
+    """RUN of both once, SECOND before FIRST if SWAPPED; returns their results, FIRST's first."""
+    if swapped:
+        return run_pair(run, second, first, False)[::-1]
+    return run(first), run(second)
+
+
+def shares(pairs):
+    """What the second of each of PAIRS moved, as a part of the first's."""
+    return [second["rate"] / first["rate"] for first, second in pairs]
+
+
+def middle(pairs, which, key):
+    """The median of KEY in the first (0) or second (1) of PAIRS."""
+    return statistics.median(pair[which][key] for pair in pairs)

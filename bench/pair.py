@@ -10,6 +10,7 @@ import sys
 
 import measure
 from columns import THROUGHPUT
+from measure import middle, shares
 
 
 def one_run(command, options, column):
@@ -17,24 +18,17 @@ def one_run(command, options, column):
         return measure.load(options.probe, server, column, options.seconds)
 
 
-def run_pair(first, second, swapped, options, column):
-    """Both once, SECOND before FIRST if SWAPPED; returns their results, FIRST's first."""
-    if swapped:
-        return run_pair(second, first, False, options, column)[::-1]
-    return one_run(first, options, column), one_run(second, options, column)
-
-
-def shares(pairs):
-    return [second["rate"] / first["rate"] for first, second in pairs]
-
-
 def measure_column(options, column):
     """Prints the column's line."""
     raw = [options.raw, "{port}"]
     pairs, noise = [], []
+
+    def run(command):
+        return one_run(command, options, column)
+
     for i in range(options.pairs):
-        pairs.append(run_pair(raw, options.server, i % 2 == 1, options, column))
-        noise.append(run_pair(raw, raw, i % 2 == 1, options, column))
+        pairs.append(measure.run_pair(run, raw, options.server, i % 2 == 1))
+        noise.append(measure.run_pair(run, raw, raw, i % 2 == 1))
         if options.verbose:
             print("    %s: server %.3f, raw %.3f" % (column.name, shares(pairs)[-1],
                                                      shares(noise)[-1]), flush=True)
@@ -42,13 +36,11 @@ def measure_column(options, column):
 
 
 def print_line(column, pairs, noise):
-    def middle(which, key):
-        return statistics.median(pair[which][key] for pair in pairs)
-
     share, against_itself = statistics.median(shares(pairs)), statistics.median(noise)
     print("%-22s %9.0f %9.0f %6.3f %6.3f (%.2f-%.2f) %6.3f %8.2f %8.2f" % (
-        column.title, middle(0, "rate"), middle(1, "rate"), share, against_itself, min(noise),
-        max(noise), share / against_itself, middle(0, "cpu"), middle(1, "cpu")), flush=True)
+        column.title, middle(pairs, 0, "rate"), middle(pairs, 1, "rate"), share, against_itself,
+        min(noise), max(noise), share / against_itself, middle(pairs, 0, "cpu"),
+        middle(pairs, 1, "cpu")), flush=True)
 
 
 def parse():

@@ -16,6 +16,7 @@ import time
 from collections import namedtuple
 
 import measure
+from measure import middle, shares
 
 # Sockets, datagrams in flight on each, bytes.
 Column = namedtuple("Column", "name title sockets in_flight size")
@@ -60,37 +61,28 @@ def one_run(command, options, column):
     return result
 
 
-def run_pair(first, second, swapped, options, column):
-    """Both once, SECOND before FIRST if SWAPPED; returns their results, FIRST's first."""
-    if swapped:
-        return run_pair(second, first, False, options, column)[::-1]
-    return one_run(first, options, column), one_run(second, options, column)
-
-
-def shares(pairs):
-    return [second["rate"] / first["rate"] for first, second in pairs]
-
-
 def measure_column(options, servers, column):
     """Prints a line for each of SERVERS, names and commands; all are measured in turns."""
     raw = [options.raw, "{port}"]
     pairs = {name: [] for name in servers}
+
+    def run(command):
+        return one_run(command, options, column)
+
     for i in range(options.pairs):
         for name, command in {"raw": raw, **servers}.items():
-            pairs.setdefault(name, []).append(run_pair(raw, command, i % 2 == 1, options, column))
+            pairs.setdefault(name, []).append(measure.run_pair(run, raw, command, i % 2 == 1))
     noise = shares(pairs["raw"])
     for name in servers:
         print_line(column, name, pairs[name], noise)
 
 
 def print_line(column, name, pairs, noise):
-    def middle(which, key):
-        return statistics.median(pair[which][key] for pair in pairs)
-
     share, against_itself = statistics.median(shares(pairs)), statistics.median(noise)
     print("%-20s %-14s %8.0f %8.0f %6.3f %6.3f (%.2f-%.2f) %6.3f %6.2f %6.2f %6.3f %4d" % (
-        column.title, name, middle(0, "rate"), middle(1, "rate"), share, against_itself,
-        min(noise), max(noise), share / against_itself, middle(0, "cpu"), middle(1, "cpu"),
+        column.title, name, middle(pairs, 0, "rate"), middle(pairs, 1, "rate"), share,
+        against_itself, min(noise), max(noise), share / against_itself, middle(pairs, 0, "cpu"),
+        middle(pairs, 1, "cpu"),
         statistics.median(first["cpu"] / second["cpu"] for first, second in pairs),
         sum(second["lost"] for _, second in pairs)), flush=True)
 
