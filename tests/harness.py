@@ -32,11 +32,14 @@ LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (?P<level>e
 PAIR = re.compile(r" ([a-z_-]+)=(\"(?:[^\"\\]|\\.)*\"|[^ ]+)")
 
 
+SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
+
 # A sanitizer is to leave a crash alone, and threads that a second signal cuts off.
 SANITIZERS = {
     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0",
     "UBSAN_OPTIONS": os.environ.get("UBSAN_OPTIONS", "") + ":handle_segv=0",
-    "TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":handle_segv=0:report_thread_leaks=0",
+    "TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") +
+                    ":handle_segv=0:report_thread_leaks=0:suppressions=" + SUPPRESSIONS,
 }
 
 

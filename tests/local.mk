@@ -25,7 +25,7 @@ scenarios = \
 	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
-EXTRA_DIST += tests/harness.py
+EXTRA_DIST += tests/harness.py tests/tsan.supp
 
 if HAVE_PYTHON3
 TESTS += $(scenarios)
