@@ -32,6 +32,8 @@ static struct {
     int fd;
     size_t skipped;        /* of what is sent, so much is a PROXY header */
     size_t sent, received; /* in bytes; of what is sent, the header counts too */
+    uint64_t read_before;  /* by the daemon, for those who came earlier */
+    size_t owed;           /* what it had read when we drained */
     bool shut, drained, aborted, ended;
 } client;
 
@@ -109,9 +111,27 @@ static void receive_some(size_t most)
     check(client.received <= client.sent);
 }
 
-static void step(unsigned what, size_t amount)
+/* What the daemon has read of all. */
+static uint64_t bytes_read(void)
+{
+    return stats_sum_all(set.stats).counter[STATS_received_bytes];
+}
+
+/* What was read goes back, and nothing else. */
+static void drain(void)
 {
     struct conn *conn = TAILQ_FIRST(&set.active);
+
+    if (conn == NULL)
+        return;
+    if (!client.drained)
+        client.owed = (size_t) (bytes_read() - client.read_before);
+    client.drained = true;
+    conn_finish(conn, CLOSE_DRAIN);
+}
+
+static void step(unsigned what, size_t amount)
+{
 
     switch (what) {
     case STEP_SEND:
@@ -127,9 +147,7 @@ static void step(unsigned what, size_t amount)
         client.shut = shutdown(client.fd, SHUT_WR) == 0 || client.shut;
         break;
     case STEP_DRAIN:
-        client.drained = client.drained || conn != NULL;
-        if (conn != NULL)
-            conn_finish(conn, CLOSE_DRAIN);
+        drain();
         break;
     case STEP_ABORT:
         if (!client.aborted)
@@ -139,7 +157,7 @@ static void step(unsigned what, size_t amount)
     }
 }
 
-/* The client reads to the end: unless we drained, every byte has to come back before that. */
+/* The client reads to the end: before that every byte has to come back, or all that was read. */
 static void finish(void)
 {
     if (!client.aborted)
@@ -151,6 +169,8 @@ static void finish(void)
     }
     if (!client.aborted && !client.drained && client.sent >= client.skipped)
         check(client.received == client.sent - client.skipped);
+    if (!client.aborted && client.drained)
+        check(client.received >= client.owed);
     if (!client.aborted)
         close(client.fd);
     for (int i = 0; i < 3; i++)
@@ -176,6 +196,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
     memset(&client, 0, sizeof(client));
     client.fd = fds[1];
+    client.read_before = bytes_read();
     client.skipped = data[0] & 1 ? sizeof(header) - 1 : 0;
     check(conn_new(&set, &origins[data[0] & 1], fds[0], &peer));
     for (size_t i = 1; i + 1 < size; i += 2)
