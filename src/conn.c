@@ -37,17 +37,17 @@ struct conn {
     struct proxied *proxied; /* NULL: no PROXY header is expected */
     struct wire wire;        /* opened when that has come */
     void *state;             /* the service's */
+    uint64_t number;
+    uint64_t received, sent; /* bytes: read from and given to the kernel, without TLS's own */
+    int64_t opened_at, received_at, last_active;
+    int unacknowledged; /* bytes, when a byte last moved that we know of */
+    struct address peer;
     enum conn_phase phase : 8;
     enum close_reason reason : 8; /* why it ends, once it does */
     bool peer_done : 1;           /* the peer's FIN was read, or its close_notify */
     bool was_opened : 1;          /* the service knows of it */
     bool has_all : 1;             /* when it was done, the peer had all but what TLS adds */
     bool has_spoken : 1;          /* something came, be it only a handshake */
-    uint64_t number;
-    uint64_t received, sent; /* bytes: read from and given to the kernel, without TLS's own */
-    int64_t opened_at, received_at, last_active;
-    int unacknowledged; /* bytes, when a byte last moved that we know of */
-    struct address peer;
 };
 
 /* Where it stands in its set, by its phase. */
@@ -175,13 +175,6 @@ static void log_handshake_failed(const struct conn *conn, const char *why)
     log_end(&line);
 }
 
-static bool has_spoken(const struct conn *conn)
-{
-    const struct preface *preface = conn->proxied != NULL ? conn->proxied->preface : NULL;
-
-    return conn->has_spoken || (preface != NULL && preface_received(preface) > 0);
-}
-
 /*
  * One on which no byte came is a health probe, most likely: no noise. But who says something, and
  * does not get through the handshake, is none.
@@ -191,7 +184,7 @@ static int priority_of(const struct conn *conn, enum close_reason reason)
     bool has_failed =
         reason == CLOSE_HANDSHAKE || reason == CLOSE_TLS || reason == CLOSE_PROXY;
 
-    return conn->received > 0 || (has_failed && has_spoken(conn)) ? LOG_INFO : LOG_DEBUG;
+    return conn->received > 0 || (has_failed && conn->has_spoken) ? LOG_INFO : LOG_DEBUG;
 }
 
 static void log_closed(const struct conn *conn, enum close_reason reason)
@@ -243,24 +236,19 @@ static void send_fin(struct conn *conn)
     conn->set->lingers(conn->set->context);
 }
 
-void conn_finish(struct conn *conn, enum close_reason reason)
+/*
+ * Nothing that comes from now on is of use, and nothing is owed; but a close would answer it with
+ * a reset, and take away what was said last. So we linger.
+ */
+static void refuse(struct conn *conn, enum close_reason reason)
 {
-    const struct service *service = conn->origin->service;
-
-    if (conn->phase == PHASE_HANDSHAKE) { /* nothing is owed */
+    wire_end_tls(&conn->wire);
+    if (wire_is_pending(&conn->wire) || conn->phase == PHASE_LINGERING) {
         conn_close(conn, reason);
         return;
     }
-    if (conn->phase != PHASE_OPEN)
-        return;
     conn->reason = reason;
-    set_phase(conn, PHASE_FINISHING);
-    if (service->ending != NULL)
-        service->ending(conn);
-    conn->has_all = !wire_is_pending(&conn->wire) && wire_unacknowledged(&conn->wire) == 0;
-    wire_finish(&conn->wire);
-    if (!wire_is_pending(&conn->wire))
-        send_fin(conn);
+    send_fin(conn);
 }
 
 /* It is the service's from now on. */
@@ -278,6 +266,8 @@ static void on_eof(struct conn *conn)
     conn->peer_done = true;
     if (conn->phase == PHASE_LINGERING)
         conn_close(conn, conn->reason);
+    else if (conn->phase == PHASE_HANDSHAKE) /* nothing is owed */
+        conn_close(conn, CLOSE_EOF);
     else
         conn_finish(conn, CLOSE_EOF);
 }
@@ -298,20 +288,11 @@ static void on_received(struct conn *conn, struct evbuffer *data)
         evbuffer_drain(data, bytes);
 }
 
-/*
- * The peer does not speak TLS, or not ours. It is told so by an alert, which a close would take
- * away if more comes from it: so we linger, but not longer for what comes.
- */
+/* The peer does not speak TLS, or not ours, and was told so by an alert. */
 static void on_tls_failed(struct conn *conn)
 {
     log_handshake_failed(conn, tls_failure());
-    wire_end_tls(&conn->wire);
-    if (wire_is_pending(&conn->wire) || conn->phase == PHASE_LINGERING) {
-        conn_close(conn, CLOSE_TLS);
-        return;
-    }
-    conn->reason = CLOSE_TLS;
-    send_fin(conn);
+    refuse(conn, CLOSE_TLS);
 }
 
 /* Records came, or parts of some. */
@@ -345,10 +326,10 @@ static void on_readable(struct bufferevent *bev, void *argument)
     struct evbuffer *input = bufferevent_get_input(bev);
     struct conn *conn = argument;
 
-    if (conn->reason == CLOSE_TLS)
-        evbuffer_drain(input, evbuffer_get_length(input));
-    else if (conn->wire.tls != NULL)
+    if (conn->wire.tls != NULL)
         on_records(conn);
+    else if (conn->reason == CLOSE_TLS || !conn->was_opened) /* refused */
+        evbuffer_drain(input, evbuffer_get_length(input));
     else
         on_received(conn, input);
 }
@@ -395,18 +376,22 @@ static void on_event(struct bufferevent *bev, short what, void *argument)
         conn_close(argument, reason_of_break(argument, reason_of(errno)));
 }
 
-/* The transport begins. False: no memory, or no credentials. */
-static bool start(struct conn *conn)
+/* Bytes come and go from now on, in TLS records unless that is NULL. False: no memory. */
+static bool open_wire(struct conn *conn, struct tls_context *tls)
 {
-    bool is_tls = conn->origin->transport == ENDPOINT_TLS;
-
-    if (is_tls && conn->set->tls == NULL) /* the credentials have not come: never in the clear */
-        return false;
-    if (!wire_open(&conn->wire, conn->set->base, is_tls ? conn->set->tls : NULL))
+    if (!wire_open(&conn->wire, conn->set->base, tls))
         return false;
     bufferevent_setcb(conn->wire.bev, on_readable, on_writable, on_event, conn);
     return evbuffer_add_cb(wire_output(&conn->wire), on_output, conn) != NULL &&
            bufferevent_enable(conn->wire.bev, EV_READ) == 0;
+}
+
+/* The transport begins. False: no memory, or no credentials: never in the clear then. */
+static bool start(struct conn *conn)
+{
+    if (conn->origin->transport != ENDPOINT_TLS)
+        return open_wire(conn, NULL);
+    return conn->set->tls != NULL && open_wire(conn, conn->set->tls);
 }
 
 /* The transport has begun; with bytes that go as they are, so does the service. */
@@ -428,14 +413,19 @@ static void set_client(struct conn *conn, const struct proxy_header *header)
     conn->peer = header->client;
 }
 
-static void on_preface_ended(void *context, enum preface_end end,
-                             const struct proxy_header *header)
+static void on_preface(void *context, enum preface_event event,
+                       const struct proxy_header *header)
 {
     struct conn *conn = context;
 
-    conn->proxied->preface = NULL;
-    conn->has_spoken = end == PREFACE_MALFORMED; /* a header is not a byte */
-    switch (end) {
+    if (event != PREFACE_PART)
+        conn->proxied->preface = NULL;
+    /* The load balancer's header, once it is whole, is not a byte of the client's. */
+    conn->has_spoken = event == PREFACE_PART || event == PREFACE_MALFORMED;
+    touch(conn);
+    switch (event) {
+    case PREFACE_PART:
+        break;
     case PREFACE_WHOLE:
         set_client(conn, header);
         if (start(conn))
@@ -462,7 +452,7 @@ static bool await_header(struct conn *conn)
     conn->proxied = calloc(1, sizeof(*conn->proxied));
     if (conn->proxied != NULL)
         conn->proxied->preface =
-            preface_new(conn->set->base, conn->wire.fd, on_preface_ended, conn);
+            preface_new(conn->set->base, conn->wire.fd, on_preface, conn);
     return conn->proxied != NULL && conn->proxied->preface != NULL;
 }
 
@@ -500,6 +490,38 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
     return true;
 }
 
+/* The handshake will not end. */
+static void abandon(struct conn *conn, enum close_reason reason)
+{
+    if (conn->wire.bev == NULL) {
+        preface_free(conn->proxied->preface);
+        conn->proxied->preface = NULL;
+        if (!open_wire(conn, NULL)) {
+            conn_close(conn, reason);
+            return;
+        }
+    }
+    refuse(conn, reason);
+}
+
+void conn_finish(struct conn *conn, enum close_reason reason)
+{
+    const struct service *service = conn->origin->service;
+
+    if (conn->phase == PHASE_HANDSHAKE)
+        abandon(conn, reason);
+    if (conn->phase != PHASE_OPEN)
+        return;
+    conn->reason = reason;
+    set_phase(conn, PHASE_FINISHING);
+    if (service->ending != NULL)
+        service->ending(conn);
+    conn->has_all = !wire_is_pending(&conn->wire) && wire_unacknowledged(&conn->wire) == 0;
+    wire_finish(&conn->wire);
+    if (!wire_is_pending(&conn->wire))
+        send_fin(conn);
+}
+
 void conn_close(struct conn *conn, enum close_reason reason)
 {
     struct conn_set *set = conn->set;
@@ -513,7 +535,7 @@ void conn_close(struct conn *conn, enum close_reason reason)
     log_closed(conn, reason);
     stats_add(&conn->origin->stats->closed[reason], 1);
     TAILQ_REMOVE(queue_of(conn), conn, link);
-    /* No FIN after a part: the peer would take that for all. */
+    /* No FIN after a part: the peer would take that for all. (A unix socket has nothing else.) */
     if (wire_is_pending(&conn->wire) || reason == CLOSE_ERROR)
         tcp_reset_on_close(fd);
     release(conn);

@@ -22,7 +22,8 @@ struct member {
     struct spawned spawned;
     struct channel *channel; /* NULL: it does not run */
     bool is_ready, has_left; /* left: its end of the channel is closed */
-    unsigned unheard;        /* credentials that it was sent, and has not said to use */
+    unsigned unheard;        /* credentials that it was sent, and has not answered */
+    bool is_behind;          /* it did not get the last ones, or could not use them */
     int64_t started_at;
     int64_t backoff; /* what the last replacement had to wait, ms */
     struct event *respawn;
@@ -34,7 +35,7 @@ struct crew {
     const struct worker_setup *setup;
     struct crew_events events;
     bool was_ready, is_draining;
-    struct event *reap_again;
+    struct event *reap_again, *share_again;
     unsigned count;
     struct member members[];
 };
@@ -52,31 +53,71 @@ static void log_member(const struct member *member, int priority, const char *ev
     log_end(&line);
 }
 
-static void share_credentials(struct member *member)
+/* False with errno set: it has not got them. */
+static bool share_credentials(struct member *member)
 {
     const struct tls_config *tls = member->crew->setup->tls;
 
     if (tls == NULL)
-        return;
-    if (channel_send(member->channel, FRAME_TLS, NULL, 0, tls->fd))
+        return true;
+    member->is_behind = !channel_send(member->channel, FRAME_TLS, NULL, 0, tls->fd);
+    if (!member->is_behind)
         member->unheard++;
-    else if (!member->has_left)
-        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
+    return !member->is_behind;
 }
 
-/* Tells if nobody is left to be heard of. */
+/* To all that run, or only to those that could not take them; in a while again, if need be. */
+static void share_with(struct crew *crew, bool only_behind)
+{
+    for (unsigned i = 0; i < crew->count; i++) {
+        struct member *member = &crew->members[i];
+
+        if (member->channel == NULL || (only_behind && !member->is_behind))
+            continue;
+        if (share_credentials(member) || member->has_left)
+            continue;
+        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
+        reactor_start_timer(crew->share_again, SHARE_AGAIN_MS);
+    }
+}
+
+static void on_share_again(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    share_with(context, true);
+}
+
+/* Tells if all use them. */
 static void tell_shared(const struct crew *crew)
 {
     for (unsigned i = 0; i < crew->count; i++)
-        if (crew->members[i].unheard > 0)
+        if (crew->members[i].unheard > 0 || crew->members[i].is_behind)
             return;
     crew->events.shared(crew->events.context);
 }
 
-/* Has MEMBER accept at OWNER's sockets: its own ones, and if it is OWNER, those that all share. */
-static void assign(struct member *member, const struct member *owner)
+/* The answer to credentials; it is the last that counts. */
+static void on_shared(struct member *member, bool has_taken)
+{
+    struct crew *crew = member->crew;
+
+    member->unheard--;
+    member->is_behind = !has_taken;
+    if (has_taken)
+        tell_shared(crew);
+    else
+        reactor_start_timer(crew->share_again, SHARE_AGAIN_MS);
+}
+
+/*
+ * Has MEMBER accept at OWNER's sockets: its own ones, and if it is OWNER, those that all share.
+ * False with errno set: not at all of them.
+ */
+static bool assign(struct member *member, const struct member *owner)
 {
     const struct sockets *sockets = member->crew->setup->sockets;
+    bool complete = true;
 
     for (size_t i = 0; i < sockets->count; i++) {
         struct worker_listen listen = { .address = (uint32_t) i, .owner = owner->number };
@@ -84,9 +125,11 @@ static void assign(struct member *member, const struct member *owner)
         if (member->crew->is_draining && sockets->list[i].is_passed)
             continue; /* who is queued there waits for the next instance */
         if (member == owner || sockets_is_own(sockets, i))
-            channel_send(member->channel, FRAME_LISTEN, &listen, sizeof(listen),
-                         sockets_fd(sockets, i, owner->number));
+            complete = channel_send(member->channel, FRAME_LISTEN, &listen, sizeof(listen),
+                                    sockets_fd(sockets, i, owner->number)) &&
+                       complete;
     }
+    return complete;
 }
 
 /* While OWNER is away, somebody else accepts what is queued at its own sockets. */
@@ -166,9 +209,8 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         close(fd);
     if (type == FRAME_READY) {
         on_ready(member);
-    } else if (type == FRAME_TLS && member->unheard > 0) {
-        member->unheard--;
-        tell_shared(crew);
+    } else if (type == FRAME_TLS && length == sizeof(bool) && member->unheard > 0) {
+        on_shared(member, *(const bool *) payload);
     } else if (type == FRAME_SLOT) {
         pass_on_slot(crew, member);
     } else if (type == FRAME_PAUSED && length == sizeof(reason)) {
@@ -195,30 +237,43 @@ static int run_member(void *argument, int fd)
     return worker_run(member->crew->setup, member->number, fd);
 }
 
-static bool start_member(struct member *member)
+/* Its channel, with all in it that it needs to serve. Returns the worker's end, or -1. */
+static int open_channel(struct member *member)
 {
-    struct crew *crew = member->crew;
     int fds[2];
 
     if (!channel_pair(fds))
-        return false;
-    member->channel = channel_new(crew->base, fds[0], &channel_handler, member);
-    if (member->channel == NULL) {
+        return -1;
+    member->channel = channel_new(member->crew->base, fds[0], &channel_handler, member);
+    if (member->channel == NULL)
         close(fds[0]);
-        close(fds[1]);
-        return false;
-    }
-    member->is_ready = member->has_left = false;
+    else if (share_credentials(member) && assign(member, member) &&
+             channel_send(member->channel, FRAME_READY, NULL, 0, -1))
+        return fds[1];
+    close(fds[1]);
+    return -1;
+}
+
+static void close_channel(struct member *member)
+{
+    channel_free(member->channel);
+    member->channel = NULL;
+    member->is_ready = member->is_behind = false;
+    member->unheard = 0;
+}
+
+/* False with errno set. */
+static bool start_member(struct member *member)
+{
+    int fd = open_channel(member);
+
+    member->has_left = false;
     member->started_at = clock_ms();
-    if (!spawn_start(&member->spawned, crew->setup->options->model, run_member, member, fds[1])) {
-        channel_free(member->channel);
-        member->channel = NULL;
-        return false;
-    }
-    share_credentials(member);
-    assign(member, member);
-    channel_send(member->channel, FRAME_READY, NULL, 0, -1);
-    return true;
+    if (fd >= 0 && spawn_start(&member->spawned, member->crew->setup->options->model, run_member,
+                               member, fd))
+        return true;
+    close_channel(member);
+    return false;
 }
 
 /* A short life, or none: the next one has to wait, for longer each time. */
@@ -264,13 +319,7 @@ static void clean_up(struct member *member, enum close_reason reason)
 {
     const struct worker_setup *setup = member->crew->setup;
 
-    channel_free(member->channel);
-    member->channel = NULL;
-    member->is_ready = false;
-    if (member->unheard > 0) {
-        member->unheard = 0;
-        tell_shared(member->crew);
-    }
+    close_channel(member);
     limits_worker_died(setup->limits, member->number);
     stats_worker_died(setup->stats, member->number, reason);
 }
@@ -281,6 +330,7 @@ static void on_died(struct member *member, const char *cause)
 
     log_member(member, LOG_ERR, "worker-died", cause);
     pass_on_slot(crew, member);
+    tell_shared(crew);
     if (!crew->was_ready) {
         crew->events.failed(crew->events.context);
     } else if (clock_ms() - member->started_at >= WORKER_SETTLED_MS) {
@@ -347,7 +397,8 @@ struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
     crew->events = *events;
     crew->count = count;
     crew->reap_again = event_new(base, -1, 0, on_reap_again, crew);
-    complete = crew->reap_again != NULL;
+    crew->share_again = event_new(base, -1, 0, on_share_again, crew);
+    complete = crew->reap_again != NULL && crew->share_again != NULL;
     for (unsigned i = 0; i < count; i++) {
         struct member *member = &crew->members[i];
 
@@ -371,6 +422,7 @@ void crew_free(struct crew *crew)
         reactor_free_event(crew->members[i].respawn);
     }
     reactor_free_event(crew->reap_again);
+    reactor_free_event(crew->share_again);
     free(crew);
 }
 
@@ -386,9 +438,7 @@ bool crew_start(struct crew *crew)
 
 void crew_share_credentials(struct crew *crew)
 {
-    for (unsigned i = 0; i < crew->count; i++)
-        if (crew->members[i].channel != NULL)
-            share_credentials(&crew->members[i]);
+    share_with(crew, false);
     tell_shared(crew);
 }
 

@@ -36,7 +36,7 @@ bool crew_start(struct crew *crew);
 /* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
 void crew_reap(struct crew *crew);
 
-/* The credentials in SETUP have changed: tells every worker. */
+/* The credentials in SETUP have changed: tells every worker, until it could take them. */
 void crew_share_credentials(struct crew *crew);
 
 /*

@@ -10,6 +10,8 @@
 /* A handshake takes a few round trips; whoever drips it byte by byte is no client (interface). */
 #define DEFAULT_HANDSHAKE_TIMEOUT_MS 10000
 
+/* A worker that had no memory or descriptor for new credentials gets them again after so long. */
+#define SHARE_AGAIN_MS 1000
 /* Session tickets are made with a key so long, and taken for so long again: a day, as most do. */
 #define TICKET_KEY_MS 43200000
 /* The largest file of certificates that is read: a system's whole store of CAs is a quarter MiB. */

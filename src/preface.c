@@ -12,22 +12,23 @@
 
 struct preface {
     struct event *readable;
-    preface_handler *ended;
+    preface_handler *handler;
     void *context;
     uint8_t *data; /* what was taken, and room for more */
     size_t length, room;
     size_t wanted; /* the header has at least so many bytes */
 };
 
-static void end(struct preface *preface, enum preface_end how, const struct proxy_header *header)
+static void end(struct preface *preface, enum preface_event how,
+                const struct proxy_header *header)
 {
-    preface_handler *ended = preface->ended;
+    preface_handler *handler = preface->handler;
     void *context = preface->context;
     int error = errno;
 
     preface_free(preface);
     errno = error;
-    ended(context, how, header);
+    handler(context, how, header);
 }
 
 /* Room for at least one byte more; as much as the header needs, but not on its mere word. */
@@ -94,16 +95,18 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
     preface->length += bytes;
     if (state == PROXY_WHOLE && preface->length == header.length)
         end(preface, PREFACE_WHOLE, &header);
+    else
+        preface->handler(preface->context, PREFACE_PART, &header);
 }
 
-struct preface *preface_new(struct event_base *base, int fd, preface_handler *ended,
+struct preface *preface_new(struct event_base *base, int fd, preface_handler *handler,
                             void *context)
 {
     struct preface *preface = calloc(1, sizeof(*preface));
 
     if (preface == NULL)
         return NULL;
-    preface->ended = ended;
+    preface->handler = handler;
     preface->context = context;
     preface->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, preface);
     if (preface->readable != NULL && event_add(preface->readable, NULL) == 0)
@@ -120,9 +123,4 @@ void preface_free(struct preface *preface)
         event_free(preface->readable);
     free(preface->data);
     free(preface);
-}
-
-size_t preface_received(const struct preface *preface)
-{
-    return preface->length;
 }

@@ -29,7 +29,7 @@ struct service {
     void (*received)(struct conn *conn, struct evbuffer *input);
     /* All that was pending has gone to the kernel. */
     void (*writable)(struct conn *conn);
-    /* The peer has sent all that it will, or we drain: the last occasion to send. */
+    /* The peer has sent all that it will, or we drain: the last occasion to send. Ends nothing. */
     void (*ending)(struct conn *conn);
     /* The connection is going away: release its state. Nothing can be sent. */
     void (*closed)(struct conn *conn);

@@ -43,6 +43,13 @@ static void stop(struct supervisor *supervisor, int status)
     event_base_loopbreak(supervisor->base);
 }
 
+/* The service manager hears it once all is as it was told to be. */
+static void tell_ready(struct supervisor *supervisor)
+{
+    if (supervisor->is_ready && !supervisor->is_reloading)
+        notify_ready(supervisor->notify);
+}
+
 static void on_ready(void *context)
 {
     struct supervisor *supervisor = context;
@@ -61,7 +68,7 @@ static void on_ready(void *context)
     log_number(&line, "pid", (uint64_t) getpid());
     log_end(&line);
     supervisor->is_ready = true;
-    notify_ready(supervisor->notify);
+    tell_ready(supervisor);
 }
 
 static void on_failed(void *context)
@@ -201,11 +208,12 @@ static void on_shared(void *context)
     struct supervisor *supervisor = context;
     struct log_line line;
 
-    if (!supervisor->is_reloading)
+    if (!supervisor->is_reloading || supervisor->drain_began != 0)
         return;
     supervisor->is_reloading = false;
     log_begin(&line, LOG_NOTICE, "reloaded");
     log_end(&line);
+    tell_ready(supervisor);
 }
 
 /* A file that is wrong changes nothing. */
@@ -237,8 +245,7 @@ static void on_hangup(evutil_socket_t number, short what, void *context)
         notify_reloading(supervisor->notify);
     if (supervisor->tls != NULL)
         reload(supervisor);
-    if (supervisor->is_ready) /* it waits for that, whatever came of it */
-        notify_ready(supervisor->notify);
+    tell_ready(supervisor);
 }
 
 static void on_rotation(evutil_socket_t fd, short what, void *context)

@@ -29,7 +29,10 @@ int64_t tcp_since_sent_ms(int fd);
 /* Is the connection of FD over, for both sides? Then *ERROR is why, or 0: errno's numbers. */
 bool tcp_is_closed(int fd, int *error);
 
-/* close(FD) is to send RST, and to throw away what is unsent. */
+/*
+ * close(FD) is to send RST, and to throw away what is unsent. At a unix socket it does nothing:
+ * the peer reads what it was sent, and then an end like any other.
+ */
 void tcp_reset_on_close(int fd);
 
 /* Is FD bound to a loopback address, or a unix socket, so that handshakes take no time? */

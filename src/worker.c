@@ -225,29 +225,42 @@ static void stop(struct worker *worker, const char *what)
     event_base_loopbreak(worker->base);
 }
 
-/* In place of others it can fail without harm. */
-static void take_credentials(struct worker *worker, int fd)
+/* NULL with errno set: no memory, or FD, which it closes, found no room here. */
+static struct tls_context *make_tls_context(int fd)
 {
     struct tls_context *context = NULL;
     struct credentials credentials;
     struct tls_problem problem;
 
-    errno = ENOMEM;
-    if (fd >= 0 && credentials_unseal(&credentials, fd)) {
+    if (fd < 0) {
+        errno = EMFILE;
+        return NULL;
+    }
+    if (credentials_unseal(&credentials, fd)) {
         context = tls_context_new(&credentials, &problem);
         credentials_clear(&credentials);
     }
-    if (fd >= 0)
-        close(fd);
-    if (context != NULL) {
+    close(fd);
+    errno = ENOMEM; /* they have been tried before they were sent */
+    return context;
+}
+
+/* In place of others it can fail without harm: it goes on with those, and is sent these again. */
+static void take_credentials(struct worker *worker, int fd)
+{
+    struct tls_context *context = make_tls_context(fd);
+    bool has_taken = context != NULL;
+
+    if (has_taken) {
         tls_context_free(worker->conns.tls);
         worker->conns.tls = context;
     } else if (worker->conns.tls == NULL) {
         stop(worker, "tls");
+        return;
     } else {
-        log_failure(LOG_ERR, "tls-failed", "credentials", ENOMEM);
+        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
     }
-    tell(worker, FRAME_TLS);
+    channel_send(worker->channel, FRAME_TLS, &has_taken, sizeof(has_taken), -1);
 }
 
 static bool add_socket(struct worker *worker, int fd, const struct worker_listen *listen)

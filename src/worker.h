@@ -14,7 +14,7 @@
 enum worker_frame {
     /*
      * To the worker: serve new TLS connections with the sealed credentials that come along. Back:
-     * I do.
+     * I do, or I can not now, as a bool in the payload.
      */
     FRAME_TLS,
     /* To the worker: accept at the descriptor that comes along, as struct worker_listen says. */

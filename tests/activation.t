@@ -9,12 +9,13 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 import threading
 import time
 
-from harness import (DEADLINE, ECHOD, SANITIZERS, Echod, Skip, echo, main, receive_all, scenario,
-                     stuff, wait_until)
+from harness import (DEADLINE, ECHOD, SANITIZERS, Echod, Skip, echo, main, needs_tls, receive_all,
+                     scenario, stuff, suspend, wait_until)
 
 # What a TMPDIR of any length leaves room for.
 DIRECTORY = tempfile.TemporaryDirectory(prefix="echod-activation.", dir="/tmp")
@@ -580,6 +581,37 @@ def a_hangup_is_answered(model):
                 after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
                 assert before <= int(message["MONOTONIC_USEC"]) <= after, message
                 assert manager.hear()["READY"] == "1"
+            assert echod.stop() == 0
+
+
+@scenario
+def a_reload_is_done_when_every_worker_serves_with_it():
+    """Not before; a file that is wrong is answered at once."""
+    needs_tls()
+    with tempfile.TemporaryDirectory() as directory, Manager(fresh_path()) as manager:
+        chain = os.path.join(directory, "chain.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj",
+                        "/CN=echod", "-keyout", chain, "-out", chain], check=True,
+                       stderr=subprocess.DEVNULL)
+        with Echod("-w2", "--tls-cert=" + chain, "tls://127.0.0.1:0",
+                   environment=manager.variables) as echod:
+            manager.wait(READY="1")
+            suspended = echod.workers()[0]
+            suspend(suspended)
+            echod.signal(signal.SIGHUP)
+            manager.wait(RELOADING="1")
+            manager.socket.settimeout(0.3)
+            with contextlib.suppress(TimeoutError):
+                raise AssertionError(manager.hear())
+            manager.socket.settimeout(DEADLINE)
+            os.kill(suspended, signal.SIGCONT)
+            assert manager.hear()["READY"] == "1"
+            echod.wait_line("reloaded")
+            os.unlink(chain)
+            echod.signal(signal.SIGHUP)
+            manager.wait(RELOADING="1")
+            assert manager.hear()["READY"] == "1"
+            echod.wait_line("reload-failed")
             assert echod.stop() == 0
 
 

@@ -971,15 +971,33 @@ START_TEST(the_service_knows_nothing_before_the_header)
     expect_closed(CLOSE_DRAIN);
     close(client);
     free_reactor();
+}
+END_TEST
 
-    client = serve_proxied(&probe);
-    noted[0] = '\0';
-    conn_finish(only(), CLOSE_DRAIN);
-    ck_assert_str_eq(noted, "");
-    expect_closed(CLOSE_DRAIN);
-    ck_assert(reads_eof(client));
-    close(client);
-    free_reactor();
+/* What comes too late is not answered by a reset, nor is it anybody's. */
+START_TEST(before_the_header_it_ends_with_a_fin)
+{
+    static const char *const parts[] = { "", "PROXY UNK" };
+
+    for (int i = 0; i < 2; i++) {
+        int client = serve_proxied(&probe);
+
+        noted[0] = '\0';
+        inject_reset();
+        send_text(client, parts[i]);
+        ck_assert(*parts[i] == '\0' || loop_until(here.set.base, has_taken, NULL));
+        conn_finish(only(), CLOSE_DRAIN);
+        ck_assert(reads_eof(client));
+        send_text(client, "NOWN\r\nlate");
+        loop_for(here.set.base, 5);
+        ck_assert_uint_eq(here.closed, 0);
+        shutdown(client, SHUT_WR);
+        expect_closed(CLOSE_DRAIN);
+        ck_assert_uint_eq(counted(STATS_received_bytes), 0);
+        ck_assert_str_eq(noted, "");
+        close(client);
+        free_reactor();
+    }
 }
 END_TEST
 
@@ -1086,6 +1104,7 @@ int main(void)
         a_malformed_header_closes_and_is_told,
         who_is_late_with_a_part_is_told_more_loudly_than_who_is_silent,
         the_service_knows_nothing_before_the_header,
+        before_the_header_it_ends_with_a_fin,
         a_reset_before_the_header,
         what_follows_the_header_is_exact,
         short_of_memory_a_header_is_not_lost,

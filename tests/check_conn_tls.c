@@ -228,6 +228,8 @@ START_TEST(a_service_hears_nothing_of_who_never_shook_hands)
     expect_closed(CLOSE_EOF);
     connect_client(0);
     conn_finish(only(), CLOSE_DRAIN);
+    ck_assert(is_lingering(NULL)); /* whose hello comes late is not answered by a reset */
+    ck_assert_int_eq(write(here.fd, "\x16\x03\x01\0\1\1", 6), 6);
     expect_closed(CLOSE_DRAIN);
     hang_up();
     ck_assert_uint_eq(here.opened + here.ended, 0);

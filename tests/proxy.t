@@ -3,11 +3,13 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import ssl
 import struct
 import subprocess
 import tempfile
+import time
 
 from harness import (DEADLINE, Echod, Skip, echo, main, needs_tls, probe_report, receive_all,
                      receive_exactly, scenario, wait_until)
@@ -274,6 +276,27 @@ def a_limit_and_a_drain(model):
             wait_until(lambda: echod.stats()["active"] == 1, "the last one")
             assert echod.stop() == 0
             assert echod.lines("drained", drained=1, forced=0), echod.raw
+
+
+@scenario
+def a_drain_waits_for_headers_that_come(model):
+    """In pieces, over longer than a quiet connection is left, and then again behind it."""
+    with Echod("--model=" + model, TRUSTED) as echod, echod.connect() as client, \
+            echod.connect() as other:
+        other.sendall(V1)
+        echo(other, b"hello")
+        wait_until(lambda: echod.stats()["active"] == 2, "both")
+        echod.signal(signal.SIGTERM)
+        echod.wait_line("draining")
+        for at in range(0, len(V1), 5):
+            client.sendall(V1[at:at + 5])
+            time.sleep(0.08)  # a piece that comes after a stall of 250 ms comes too late
+        echo(client, b"hello")
+        assert receive_all(client) == receive_all(other) == b""
+        client.close()
+        other.close()
+        assert echod.wait() == 0
+        assert echod.lines("drained", drained=2, forced=0), echod.raw
 
 
 @scenario
