@@ -70,7 +70,7 @@ static const char *find_service(const char *name, struct endpoint *endpoint)
             return "unknown service";
     /* Whoever writes + means a transport, and a mistake in it must not be served as plain text;
      * nor must what is called tls. */
-    is_scheme = strchr(name, '+') != NULL || (strcmp(name, "tls") == 0 && own == ENDPOINT_TCP);
+    is_scheme = strchr(name, '+') != NULL || strcmp(name, "tls") == 0;
     if (is_scheme)
         snprintf(scheme, sizeof(scheme), "%s", name);
     else

@@ -238,15 +238,16 @@ static const char *contradiction(const struct options *options)
 /* Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear. */
 static enum cmdline_result check_tls_use(const struct options *options)
 {
-    bool is_given =
-        options->tls_cert != NULL || options->tls_self_signed || options->tls_client_ca != NULL;
+    bool is_given = options->tls_cert != NULL || options->tls_self_signed ||
+                    options->tls_client_ca != NULL || options->tls_13_least;
 
     if (!is_given || options->serves_tls)
         return CMDLINE_RUN;
     return cmdline_wrong("no tls endpoint",
-                         options->tls_self_signed    ? "--tls-self-signed"
-                         : options->tls_cert != NULL ? options->tls_cert
-                                                     : options->tls_client_ca);
+                         options->tls_self_signed         ? "--tls-self-signed"
+                         : options->tls_cert != NULL      ? options->tls_cert
+                         : options->tls_client_ca != NULL ? options->tls_client_ca
+                                                          : "--tls-min-version=1.3");
 }
 
 enum cmdline_result options_parse(struct options *options, int argc, char **argv,

@@ -371,12 +371,32 @@ static void drop_input(SSL *ssl)
     evbuffer_drain(input, evbuffer_get_length(input));
 }
 
+/*
+ * OpenSSL looks at nothing until the header of a record is there, of 5 bytes: a few that are no
+ * TLS would have it wait for more. The first byte tells that they are none (RFC 8446, 5.1).
+ */
+static bool begins_wrong(SSL *ssl)
+{
+    BIO *bio = SSL_get_rbio(ssl);
+    unsigned char first;
+
+    if (BIO_number_read(bio) > 0 ||
+        evbuffer_get_length(bufferevent_get_input(BIO_get_data(bio))) >= SSL3_RT_HEADER_LENGTH ||
+        evbuffer_copyout(bufferevent_get_input(BIO_get_data(bio)), &first, 1) != 1 ||
+        first == SSL3_RT_HANDSHAKE)
+        return false;
+    ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER);
+    return true;
+}
+
 enum tls_result tls_receive(struct tls *tls, struct evbuffer *plain)
 {
     enum tls_result result;
     size_t length;
 
     ERR_clear_error();
+    if (begins_wrong(ssl_of(tls)))
+        return TLS_FAILED;
     do {
         void *buffer = spare_take();
 

@@ -268,6 +268,7 @@ def a_name_that_contradicts_is_one_line():
                                 (udp, "echo+tcp", contradiction), (udp, "echo+tls", contradiction),
                                 (unix, "echo+tcp", contradiction),
                                 (unix, "echo+tls", contradiction),
+                                (unix, "tls", contradiction), (udp, "tls", contradiction),
                                 (tcp, "echo+tsl", "unknown transport"),
                                 (tcp, "ecko+tcp", "unknown service"),
                                 (tcp, "metrics", "unknown service"),
@@ -303,7 +304,7 @@ def sockets_of_another_process_are_not_ours():
 @scenario
 @needs_activation
 def every_name_that_says_nothing_is_echo():
-    path, names = fresh_path(), "echo:echod.socket:udp:unknown:echo+unix:tls"
+    path, names = fresh_path(), "echo:echod.socket:udp:unknown:echo+unix:unix"
     sockets = [listen(), listen(), listen(), datagram(), listen(path, socket.AF_UNIX),
                listen("\0echod/activation-%d" % os.getpid(), socket.AF_UNIX)]
     with Echod(passed=sockets, names=names) as echod:
