@@ -465,6 +465,28 @@ START_TEST(who_speaks_no_tls_is_told)
 }
 END_TEST
 
+static bool is_securing(void *unused)
+{
+    (void) unused;
+    return client.phase == CLIENT_SECURING;
+}
+
+START_TEST(a_handshake_that_failed_is_the_end)
+{
+    int fd;
+
+    set_up(64, "echo.test", ca_file);
+    ck_assert(loop_until(setup.base, is_securing, NULL));
+    ck_assert_int_ge(fd = accept(listener, NULL, NULL), 0);
+    inject_reset();
+    send_text(fd, "220 mail.test ESMTP\r\n");
+    ck_assert(loop_until(setup.base, serve_until_ended, NULL));
+    ck_assert_uint_eq(inject_count(INJECT_READ), 1);
+    close(fd);
+    tear_down();
+}
+END_TEST
+
 START_TEST(a_handshake_has_an_end)
 {
     set_up(64, "echo.test", ca_file);
@@ -510,6 +532,7 @@ int main(void)
         a_reason_that_comes_after_the_handshake_is_told,
         no_reason_but_the_sockets,
         who_speaks_no_tls_is_told,
+        a_handshake_that_failed_is_the_end,
         a_handshake_has_an_end,
         no_memory_for_a_session,
     };

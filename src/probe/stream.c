@@ -204,7 +204,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
     (void) what;
     if (client->phase == CLIENT_SECURING)
         shake_hands(client);
-    if (client->phase == CLIENT_SECURING)
+    if (client->phase == CLIENT_SECURING || client->phase == CLIENT_ENDED)
         return;
     while (pull(client) && client->session != NULL &&
            client->setup->security->has_more(client->session))
