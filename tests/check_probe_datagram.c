@@ -367,6 +367,17 @@ START_TEST(without_memory_the_oldest_is_lost)
 }
 END_TEST
 
+START_TEST(without_memory_for_the_first_it_ends)
+{
+    set_up(64);
+    inject_fail(INJECT_MEMORY, 1, 1, ENOMEM);
+    allow(1);
+    ck_assert_uint_eq(told.ended, 1);
+    ck_assert_str_eq(told.why, strerror(ENOMEM));
+    tear_down();
+}
+END_TEST
+
 START_TEST(nobody_is_there)
 {
     set_up(64);
@@ -441,6 +452,7 @@ int main(void)
         an_answer_that_is_late_is_none,
         short_messages_are_told_apart_as_far_as_they_can_be,
         without_memory_the_oldest_is_lost,
+        without_memory_for_the_first_it_ends,
         nobody_is_there,
         the_next_address_gets_what_the_first_did_not_want,
         who_once_answered_is_not_left_for_another,

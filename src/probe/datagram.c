@@ -37,6 +37,10 @@ static unsigned room_for(struct client *client)
 
     if (room > 0 || waiting == 0)
         return (unsigned) room;
+    if (client->window.size == 0) { /* there was no memory for the first */
+        client_end(client, strerror(ENOMEM));
+        return 0;
+    }
     lose(client); /* ... will not come any more */
     return client->phase == CLIENT_OPEN && window_room(&client->window, 1) > 0 ? 1 : 0;
 }
