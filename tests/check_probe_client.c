@@ -91,7 +91,7 @@ static void set_up(uint64_t size)
     listener = listen_anywhere(&port);
     addresses[0] = loopback(port);
     target = (struct target){ .endpoint = &endpoint, .addresses = addresses, .count = 1 };
-    setup = (struct client_setup){ .base = reactor_new(NULL), .wire = &stream_wire,
+    setup = (struct client_setup){ .base = reactor_new(NULL), .transport = &stream_transport,
                                    .target = &target, .size = size, .timeout = 10 * SECOND,
                                    .buffer = buffer, .tally = &tally, .handler = &handler };
     client_init(&client, &setup, 7);

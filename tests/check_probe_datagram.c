@@ -91,7 +91,7 @@ static void set_up(uint64_t size)
     pattern_init();
     server = serve_anywhere(&addresses[0]);
     target = (struct target){ .endpoint = &endpoint, .addresses = addresses, .count = 1 };
-    setup = (struct client_setup){ .base = reactor_new(NULL), .wire = &datagram_wire,
+    setup = (struct client_setup){ .base = reactor_new(NULL), .transport = &datagram_transport,
                                    .target = &target, .size = size, .timeout = SECOND,
                                    .batch = batch_new(size), .tally = &tally,
                                    .handler = &handler };

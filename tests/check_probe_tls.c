@@ -130,7 +130,7 @@ static void set_up(uint64_t size, const char *host, const char *file)
     pattern_init();
     start_server();
     target = (struct target){ .endpoint = &endpoint, .addresses = &address, .count = 1 };
-    setup = (struct client_setup){ .base = reactor_new(NULL), .wire = &stream_wire,
+    setup = (struct client_setup){ .base = reactor_new(NULL), .transport = &stream_transport,
                                    .target = &target, .size = size, .timeout = 10 * SECOND,
                                    .security = tls_client_new(&trust, &problem),
                                    .buffer = buffer, .tally = &tally, .handler = &handler };

@@ -17,8 +17,8 @@ static void close_socket(struct client *client)
     client->readable = client->writable = NULL;
     if (client->fd < 0)
         return;
-    if (client->setup->wire->closing != NULL)
-        client->setup->wire->closing(client);
+    if (client->setup->transport->closing != NULL)
+        client->setup->transport->closing(client);
     close(client->fd);
     client->fd = -1;
 }
@@ -52,7 +52,7 @@ void client_wait_until_writable(struct client *client, bool wait)
 void client_push(struct client *client)
 {
     if (client->phase == CLIENT_OPEN && !client->is_blocked)
-        client->setup->wire->push(client);
+        client->setup->transport->push(client);
 }
 
 void client_allow(struct client *client, uint64_t messages, uint64_t now)
@@ -67,7 +67,7 @@ void client_finish(struct client *client)
     if (client->phase != CLIENT_OPEN)
         return;
     client->is_last = true;
-    client->setup->wire->finish(client);
+    client->setup->transport->finish(client);
 }
 
 void client_opened(struct client *client)
@@ -103,12 +103,12 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
     (void) what;
     if (client->phase != CLIENT_CONNECTING) {
         client->moved_at = clock_ns();
-        client->setup->wire->push(client);
+        client->setup->transport->push(client);
         return;
     }
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error == 0)
-        client->setup->wire->connected(client);
+        client->setup->transport->connected(client);
     else
         client_try_next(client, error);
 }
@@ -117,15 +117,16 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
 static int open_socket(struct client *client, int family)
 {
     struct event_base *base = client->setup->base;
-    const struct wire *wire = client->setup->wire;
+    const struct client_transport *transport = client->setup->transport;
     int on = 1;
 
-    client->fd = socket(family, wire->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    client->fd = socket(family, transport->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (client->fd < 0)
         return errno;
-    if (wire->type == SOCK_STREAM && family != AF_UNIX)
+    if (transport->type == SOCK_STREAM && family != AF_UNIX)
         setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    client->readable = event_new(base, client->fd, EV_READ | EV_PERSIST, wire->readable, client);
+    client->readable =
+        event_new(base, client->fd, EV_READ | EV_PERSIST, transport->readable, client);
     client->writable = event_new(base, client->fd, EV_WRITE | EV_PERSIST, on_writable, client);
     return client->readable != NULL && client->writable != NULL ? 0 : ENOMEM;
 }
@@ -134,7 +135,7 @@ static int open_socket(struct client *client, int family)
 static void try_address(struct client *client, const struct sockaddr *address, socklen_t length)
 {
     if (connect(client->fd, address, length) == 0)
-        client->setup->wire->connected(client);
+        client->setup->transport->connected(client);
     else if (errno == EINPROGRESS)
         client_wait_until_writable(client, true);
     else if (errno != EAGAIN) /* a unix socket's queue is full, and nothing tells when it is not */
@@ -175,5 +176,5 @@ void client_check(struct client *client, uint64_t now)
     if (client->phase == CLIENT_CONNECTING)
         check_connecting(client, now > client->moved_at ? now - client->moved_at : 0);
     else if (client->phase != CLIENT_ENDED)
-        client->setup->wire->check(client, now);
+        client->setup->transport->check(client, now);
 }

@@ -4,7 +4,7 @@
  *
  * Its owner allows messages; the client sends what is allowed as the socket takes it, and tells of
  * each message that is back. Here is what is the same for all transports, from the first attempt
- * to connect to the end; how messages travel is the wire's: a stream, or datagrams.
+ * to connect to the end; how messages travel is the transport's: a stream, or datagrams.
  */
 #ifndef ECHOD_PROBE_CLIENT_H
 #define ECHOD_PROBE_CLIENT_H
@@ -43,14 +43,14 @@ struct client_handler {
      * many are not what was sent.
      */
     void (*answered)(struct client *client, uint64_t first, uint64_t messages, uint64_t corrupt);
-    /* That MESSAGE is lost; of wires that may lose one. */
+    /* That MESSAGE is lost; of transports that may lose one. */
     void (*lost)(struct client *client, uint64_t message);
     /* It is over: as it should be (WHY is NULL), or for a reason, a text that lasts the call. */
     void (*ended)(struct client *client, const char *why);
 };
 
 /* How messages travel; each function is called while there is a socket. */
-struct wire {
+struct client_transport {
     int type;   /* of the socket */
     bool loses; /* a message may be lost while others go on */
     /* The socket is connected; client_opened has to follow. */
@@ -70,7 +70,7 @@ struct wire {
 /* What the clients of a thread have in common. */
 struct client_setup {
     struct event_base *base;
-    const struct wire *wire;
+    const struct client_transport *transport;
     const struct target *target; /* its addresses are tried in turn until one connects */
     uint64_t size;               /* of a message */
     bool needs_eof;              /* at the end; else a server need not close */
@@ -142,7 +142,7 @@ static inline bool client_is_owed(const struct client *client)
     return client->settled < client->allowed;
 }
 
-/* For wires: */
+/* For transports: */
 
 /* Messages can be sent from now on; tells. */
 void client_opened(struct client *client);

@@ -154,7 +154,7 @@ static void check(struct client *client, uint64_t now)
     client_push(client);
 }
 
-const struct wire datagram_wire = {
+const struct client_transport datagram_transport = {
     .type = SOCK_DGRAM,
     .loses = true,
     .connected = connected,

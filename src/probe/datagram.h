@@ -7,6 +7,6 @@
 
 #include "client.h"
 
-extern const struct wire datagram_wire;
+extern const struct client_transport datagram_transport;
 
 #endif

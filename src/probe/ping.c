@@ -22,7 +22,7 @@ static void on_interval(evutil_socket_t fd, short what, void *context)
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
 
-        if (!share->setup.wire->loses && is_waiting(client))
+        if (!share->setup.transport->loses && is_waiting(client))
             continue;
         share_allow(share, client, 1, clock_ns());
         client_push(client);

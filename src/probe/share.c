@@ -160,7 +160,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     (void) fd;
     (void) what;
     if (share->is_stopping)
-        end_all(share, share->setup.wire->loses ? NULL : strerror(ETIMEDOUT));
+        end_all(share, share->setup.transport->loses ? NULL : strerror(ETIMEDOUT));
     else
         share_stop(share);
 }
@@ -176,7 +176,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
 
-        if (mode->check != NULL && client->phase == CLIENT_OPEN && !share->setup.wire->loses)
+        if (mode->check != NULL && client->phase == CLIENT_OPEN && !share->setup.transport->loses)
             mode->check(share, client, now);
         else
             client_check(client, now);
@@ -234,7 +234,7 @@ static bool make_clients(struct share *share)
 
     share->count = (all - first + options->threads - 1) / options->threads;
     share->clients = calloc(share->count, sizeof(*share->clients));
-    if (share->clients == NULL || (!share->setup.wire->loses && !make_rings(share)))
+    if (share->clients == NULL || (!share->setup.transport->loses && !make_rings(share)))
         return false;
     for (size_t i = 0; i < share->count; i++) {
         struct client *client = &share->clients[i];
@@ -254,7 +254,7 @@ static bool set_up(struct share *share)
 
     share->setup = (struct client_setup){
         .base = share->base,
-        .wire = is_udp ? &datagram_wire : &stream_wire,
+        .transport = is_udp ? &datagram_transport : &stream_transport,
         .target = common->target,
         .size = common->options->size,
         .needs_eof = common->mode->needs_eof,

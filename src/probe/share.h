@@ -67,7 +67,7 @@ struct mode {
      */
     void (*answered)(struct share *share, struct client *client, uint64_t first,
                      uint64_t messages, uint64_t corrupt);
-    /* That MESSAGE is lost, of a wire that may lose one; NULL: it does not care. */
+    /* That MESSAGE is lost, of a transport that may lose one; NULL: it does not care. */
     void (*lost)(struct share *share, struct client *client, uint64_t message);
     /* When message number MESSAGE of CLIENT should have been sent, on clock_ns. */
     uint64_t (*due)(const struct share *share, const struct client *client, uint64_t message);

@@ -274,7 +274,7 @@ static void check(struct client *client, uint64_t now)
         client_end(client, is_fine ? NULL : strerror(ETIMEDOUT));
 }
 
-const struct wire stream_wire = {
+const struct client_transport stream_transport = {
     .type = SOCK_STREAM,
     .connected = on_connected,
     .readable = on_readable,

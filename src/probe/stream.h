@@ -7,6 +7,6 @@
 
 #include "client.h"
 
-extern const struct wire stream_wire;
+extern const struct client_transport stream_transport;
 
 #endif
