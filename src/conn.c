@@ -292,7 +292,10 @@ static void on_received(struct conn *conn, struct evbuffer *data)
 static void on_tls_failed(struct conn *conn)
 {
     log_handshake_failed(conn, tls_failure());
-    refuse(conn, CLOSE_TLS);
+    if (tls_is_own_failure())
+        conn_close(conn, CLOSE_ERROR);
+    else
+        refuse(conn, CLOSE_TLS);
 }
 
 /* Records came, or parts of some. */

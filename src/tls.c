@@ -448,6 +448,18 @@ void tls_finish(struct tls *tls)
     ERR_clear_error();
 }
 
+/*
+ * The first error is the cause, the last what came of it. There is none where OpenSSL did not fail,
+ * but we. Fatal are the want of memory and what OpenSSL thinks impossible; of what else comes of a
+ * want of memory OpenSSL 3.0 does not always say why.
+ */
+bool tls_is_own_failure(void)
+{
+    unsigned long first = ERR_peek_error();
+
+    return first == 0 || ERR_FATAL_ERROR(first) || ERR_FATAL_ERROR(ERR_peek_last_error());
+}
+
 const char *tls_failure(void)
 {
     const char *reason = ERR_reason_error_string(ERR_peek_error());

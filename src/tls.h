@@ -34,7 +34,8 @@ struct tls_problem {
 enum tls_result {
     TLS_MORE,   /* and there may come more */
     TLS_END,    /* the peer sent close_notify: it sends nothing more */
-    TLS_FAILED, /* what came is not TLS, or not as it has to be; our alert is on its way */
+    TLS_FAILED, /* what came is not TLS, or not as it has to be: our alert is on its way; or we are
+                   short of memory */
 };
 
 #ifdef HAVE_OPENSSL
@@ -70,6 +71,9 @@ void tls_finish(struct tls *tls);
 
 /* Why the last call here, of this thread, failed: a static string. */
 const char *tls_failure(void);
+
+/* Was that no fault of the peer's, but most likely want of memory? */
+bool tls_is_own_failure(void);
 
 #else
 
@@ -133,6 +137,11 @@ static inline void tls_finish(struct tls *tls)
 static inline const char *tls_failure(void)
 {
     return "";
+}
+
+static inline bool tls_is_own_failure(void)
+{
+    return false;
 }
 
 #endif

@@ -380,12 +380,12 @@ static bool survives(unsigned nth)
         loop_until(here.set.base, has_echoed, NULL);
         if (only() != NULL)
             conn_finish(only(), CLOSE_DRAIN);
-        if (only() != NULL)
-            conn_close(only(), CLOSE_DRAIN);
     }
     has_failed = inject_failures(INJECT_MEMORY) > 0;
     inject_reset();
     hang_up();
+    if (only() != NULL)
+        loop_until(here.set.base, is_closed, NULL);
     event_base_loop(here.set.base, EVLOOP_NONBLOCK);
     here.closed = 0;
     return has_failed;
@@ -393,14 +393,16 @@ static bool survives(unsigned nth)
 
 START_TEST(a_connection_breaks_where_memory_is_short)
 {
+    _Atomic uint64_t *closed;
+
     begin(&counting);
+    closed = here.origin.stats->closed;
     for (unsigned nth = 1; survives(nth); nth += 1 + nth / 16)
         ck_assert_uint_eq(here.opened, here.ended);
     ck_assert_uint_eq(here.origin.stats->counter[STATS_accepted],
-                      here.origin.stats->closed[CLOSE_TLS] +
-                          here.origin.stats->closed[CLOSE_ERROR] +
-                          here.origin.stats->closed[CLOSE_DRAIN]);
-    ck_assert_uint_gt(here.origin.stats->closed[CLOSE_DRAIN], 0);
+                      closed[CLOSE_TLS] + closed[CLOSE_ERROR] + closed[CLOSE_DRAIN]);
+    ck_assert_uint_gt(closed[CLOSE_DRAIN], 0);
+    ck_assert_uint_gt(closed[CLOSE_ERROR], 4 * closed[CLOSE_TLS]); /* OpenSSL often knows why */
     finish();
 }
 END_TEST

@@ -364,6 +364,7 @@ START_TEST(what_is_no_tls_fails)
         ck_assert_uint_eq(evbuffer_get_length(bufferevent_get_input(here.bev)), 0);
         ck_assert(!tls_is_open(here.tls));
         ck_assert_str_ne(tls_failure(), "out of memory");
+        ck_assert(!tls_is_own_failure());
         hang_up();
     }
     finish();
