@@ -186,12 +186,10 @@ static bool fail(struct tls_problem *problem, enum tls_part part, const char *wh
     return false;
 }
 
-/* OpenSSL does not like it; it says why. */
+/* OpenSSL says that it is WHAT, unless it failed for want of memory. */
 static bool fail_by(struct tls_problem *problem, enum tls_part part, const char *what)
 {
-    problem->part = part;
-    snprintf(problem->what, sizeof(problem->what), "%s (%s)", what, tls_failure());
-    return false;
+    return tls_is_own_failure() ? fail(problem, TLS_MEMORY, "") : fail(problem, part, what);
 }
 
 static bool contains(const struct blob *pem, const char *text)
@@ -222,6 +220,7 @@ static bool use_certificates(SSL_CTX *ssl, const struct blob *pem, certificate_u
                              struct tls_problem *problem, enum tls_part part)
 {
     BIO *bio = open_pem(pem);
+    char refused[sizeof(problem->what)];
     unsigned count = 0;
     X509 *certificate;
     bool used = true;
@@ -233,10 +232,12 @@ static bool use_certificates(SSL_CTX *ssl, const struct blob *pem, certificate_u
         X509_free(certificate);
     }
     BIO_free(bio);
-    if (!used)
-        return fail_by(problem, part, "certificate refused");
+    if (!used) {
+        snprintf(refused, sizeof(refused), "certificate refused (%s)", tls_failure());
+        return fail_by(problem, part, refused);
+    }
     if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-        return fail(problem, part, "malformed certificate");
+        return fail_by(problem, part, "malformed certificate");
     ERR_clear_error();
     return count > 0 || fail(problem, part, "no certificate in file");
 }
@@ -254,9 +255,19 @@ static int use_as_client_ca(SSL_CTX *ssl, X509 *certificate, unsigned number)
            SSL_CTX_add_client_CA(ssl, certificate) == 1;
 }
 
+/* Why a key that was read does not serve, or none was. */
+static const char *what_is_wrong(const struct blob *pem, bool was_read, bool was_asked)
+{
+    if (was_read)
+        return "private key does not match the certificate";
+    if (was_asked)
+        return "private key is encrypted";
+    return contains(pem, "PRIVATE KEY-----") ? "malformed private key" : "no private key in file";
+}
+
 static bool use_key(SSL_CTX *ssl, const struct blob *pem, struct tls_problem *problem)
 {
-    bool was_asked = false, used;
+    bool was_asked = false, was_read, used;
     BIO *bio = open_pem(pem);
     EVP_PKEY *key = NULL;
 
@@ -264,16 +275,11 @@ static bool use_key(SSL_CTX *ssl, const struct blob *pem, struct tls_problem *pr
     if (bio != NULL)
         key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &was_asked);
     BIO_free(bio);
-    if (was_asked)
-        return fail(problem, TLS_KEY, "private key is encrypted");
-    if (key == NULL)
-        return fail(problem, TLS_KEY, contains(pem, "PRIVATE KEY-----")
-                                          ? "malformed private key"
-                                          : "no private key in file");
-    used = SSL_CTX_use_PrivateKey(ssl, key) == 1 && SSL_CTX_check_private_key(ssl) == 1;
+    was_read = key != NULL;
+    used = was_read && SSL_CTX_use_PrivateKey(ssl, key) == 1 &&
+           SSL_CTX_check_private_key(ssl) == 1;
     EVP_PKEY_free(key);
-    ERR_clear_error();
-    return used || fail(problem, TLS_KEY, "private key does not match the certificate");
+    return used || fail_by(problem, TLS_KEY, what_is_wrong(pem, was_read, was_asked));
 }
 
 /* A certificate of a client is good if any of those in PEM has signed it, root or not. */

@@ -532,21 +532,29 @@ START_TEST(a_connection_breaks_where_memory_is_short)
 }
 END_TEST
 
+/* OpenSSL does not say that it was memory which it lacked for a certificate's key. */
+static bool is_for_memory(const struct tls_problem *problem)
+{
+    return problem->part == TLS_MEMORY || strncmp(problem->what, "certificate refused", 19) == 0;
+}
+
 START_TEST(a_context_needs_memory)
 {
-    struct tls_context *context = NULL;
-    struct tls_problem problem;
+    struct credentials all = credentials; /* which has what it points to */
+    bool has_failed = true;
 
-    for (unsigned nth = 1; context == NULL; nth += 1 + nth / 16) {
+    all.client_ca = credentials.chain;
+    for (unsigned nth = 1; has_failed; nth += 1 + nth / 16) {
+        struct tls_context *context;
+        struct tls_problem problem;
+
         inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);
-        context = tls_context_new(&credentials, &problem);
-        if (context != NULL && inject_failures(INJECT_MEMORY) > 0) {
-            tls_context_free(context); /* it could do without that piece */
-            context = NULL;
-        }
+        context = tls_context_new(&all, &problem);
+        has_failed = inject_failures(INJECT_MEMORY) > 0;
         inject_reset();
+        ck_assert_msg(context != NULL || is_for_memory(&problem), "%u: %s", nth, problem.what);
+        tls_context_free(context); /* maybe it could do without that piece */
     }
-    tls_context_free(context);
 }
 END_TEST
 
