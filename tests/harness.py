@@ -501,6 +501,16 @@ def in_namespace(*commands):
 
 SKIPPED = 77
 CLONE_NEWNET = 0x40000000
+IFA_F_TENTATIVE, RTF_LOCAL = 0x40, 0x80000000
+
+
+def _addresses_are_routed():
+    """Does the kernel deliver to each IPv6 address? It does a moment after it was added."""
+    with open("/proc/net/if_inet6") as addresses, open("/proc/net/ipv6_route") as routes:
+        added = {fields[0] for fields in map(str.split, addresses)
+                 if not int(fields[4], 16) & IFA_F_TENTATIVE}
+        return added <= {fields[0] for fields in map(str.split, routes)
+                         if int(fields[8], 16) & RTF_LOCAL}
 
 
 def _run_alone(commands, action, pipe):
@@ -510,6 +520,7 @@ def _run_alone(commands, action, pipe):
             raise Skip("a network of its own: " + os.strerror(ctypes.get_errno()))
         for command in ("link set lo up", *commands):
             subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+        wait_until(_addresses_are_routed, "the addresses to be routed")
         action()
         return 0
     except Skip as why:
