@@ -17,6 +17,6 @@ THROUGHPUT = [
 ]
 # Open loop, at a rate that every peer but those that fork can serve.
 LATENCY = Column("latency", "64 B, 20000/s on 50", 50, ["--rate=20000", "-s", 64], False)
-# The client of these two is bench/connects.
+# Without connections of the client's own: it opens them, by bench/connects.
 CONNECTIONS = Column("connections", "connect, 64 B, close", None, [], True)
 IDLE = Column("idle", "idle, has echoed", None, [], True)

@@ -23,18 +23,25 @@ EXTRA_DIST += \
 	bench/peers/py_selectors.py \
 	bench/peers/py_tornado.py \
 	bench/peers/py_twisted.py \
+	bench/peers/textbook_tls.c \
 	bench/peers/tokio/Cargo.toml \
 	bench/peers/tokio/src/main.rs \
 	bench/peers/uv.c \
 	bench/plot.py \
 	bench/run.py \
 	bench/table.py \
+	bench/tls.py \
+	bench/tls_connects.py \
+	bench/tls_peers.py \
 	bench/udp.py
 
 .PHONY: bench clean-bench
 bench: $(bin_PROGRAMS) $(sbin_PROGRAMS) $(EXTRA_PROGRAMS)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/run.py $(BENCH_FLAGS)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/udp.py
+if HAVE_OPENSSL
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/tls.py
+endif
 
 clean-local: clean-bench
 clean-bench:

@@ -11,6 +11,7 @@ import time
 SERVER_CORE, CLIENT_CORE = 0, 1
 PATIENCE = 6  # seconds that a server may take to listen, and a client beyond its duration
 TICKS = os.sysconf("SC_CLK_TCK")
+CPU_CLOCK = 2  # of a process, all its threads: the kernel's CPUCLOCK_SCHED
 
 
 class Failure(Exception):
@@ -70,6 +71,10 @@ class Server:
             except OSError:
                 time.sleep(0.01)
         raise Failure("%s does not listen" % name)
+
+    def target(self):
+        """What echoprobe is to be told."""
+        return ["tcp://127.0.0.1:%d" % self.port]
 
     def tree(self):
         """The server's process id and those of all that descend from it."""
@@ -150,15 +155,12 @@ def children_seconds(pid):
 
 
 def own_seconds(pid):
-    """By the scheduler's clock: the ticks of /proc/PID/stat are too coarse for short runs."""
-    total = 0
+    """By its CPU clock (clock_getcpuclockid(3)), which has the threads that ended too: the ticks of
+    /proc/PID/stat are too coarse for short runs."""
     try:
-        for task in os.listdir("/proc/%d/task" % pid):
-            with open("/proc/%d/task/%s/schedstat" % (pid, task)) as schedstat:
-                total += int(schedstat.read().split()[0])
-    except OSError:
-        pass
-    return total / 1e9
+        return time.clock_gettime(~pid << 3 | CPU_CLOCK)
+    except OSError:  # it has ended
+        return 0
 
 
 def private_kib(pid):
@@ -196,17 +198,18 @@ def load(probe, server, column, seconds):
     """A run of echoprobe; its JSON object, with the server's "cpu" in us a message. Messages that
     were lost are for the caller to see; bytes that came back wrong are a Failure."""
     result, used = run_measured([probe, "--json", "-W", PATIENCE / 3, "-d", seconds,
-                                 "-c", column.connections, *column.arguments,
-                                 "tcp://127.0.0.1:%d" % server.port], seconds, server)
+                                 "-c", column.connections, *column.arguments, *server.target()],
+                                seconds, server)
     if result["corrupt"] > 0 or result["messages"] == 0:
         raise Failure("%d messages, %d corrupt" % (result["messages"], result["corrupt"]))
     result["cpu"] = used * 1e6 / result["messages"]
     return result
 
 
-def connect_and_close(connects, server, count, at_once):
-    """COUNT connections, one message on each; "rate" a second, and "cpu" in us a connection."""
-    result, used = run_measured([connects, "-n", count, "-r", at_once, "127.0.0.1", server.port],
+def connect_and_close(client, server, count, at_once):
+    """COUNT connections, one message on each; "rate" a second, and "cpu" in us a connection. CLIENT
+    is a list: bench/out/connects, or bench/tls_connects.py, and options."""
+    result, used = run_measured([*client, "-n", count, "-r", at_once, "127.0.0.1", server.port],
                                 PATIENCE, server)
     if result["failed"] > 0:
         raise Failure("%d of %d connections failed" % (result["failed"], count))
@@ -214,13 +217,14 @@ def connect_and_close(connects, server, count, at_once):
     return result
 
 
-def idle_memory(connects, server, count, at_once):
-    """Private KiB for each of COUNT connections that have echoed once and are idle."""
-    before = server.private_kib()
-    client = start([connects, "-k", "-n", count, "-r", at_once, "127.0.0.1", server.port],
+def idle_memory(client, server, count, at_once):
+    """Private KiB for each of COUNT connections that have echoed once and are idle. If that is one,
+    all of the server's is: another connection would need another server."""
+    before = server.private_kib() if count > 1 else 0
+    holder = start([*client, "-k", "-n", count, "-r", at_once, "127.0.0.1", server.port],
                    (CLIENT_CORE,), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with client:  # leaving ends its input, and thereby the client
-        result = json.loads(client.stdout.readline() or "{}")
+    with holder:  # leaving ends its input, and thereby the client
+        result = json.loads(holder.stdout.readline() or "{}")
         if result.get("verified") != count:
             raise Failure("%s of %d connections echoed" % (result.get("verified", 0), count))
         return (server.private_kib() - before) / count

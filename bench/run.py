@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs echod, the raw loop and the peers side by side; prints a table and draws SVG plots.
 
-Environment: BENCH_QUICK=1 (under 2 minutes instead of under 10), BENCH_PEERS="NAME ..." (some of
+Environment: BENCH_QUICK=1 (a glance instead of a proper look), BENCH_PEERS="NAME ..." (some of
 the peers), BENCH_ROUNDS=N.
 """
 import argparse
@@ -81,7 +81,11 @@ def attempt(what, action):
 
 
 class Bench:
-    """Results by row's and column's name: a list, of one result a round."""
+    """Results by row's and column's name: a list, of one result a round. What the first row does is
+    what the others' is a share of."""
+
+    server = measure.Server
+    columns = THROUGHPUT + [LATENCY, CONNECTIONS]
 
     def __init__(self, options, plan, rows):
         self.options, self.plan, self.rows = options, plan, rows
@@ -91,24 +95,30 @@ class Bench:
     def start(self, servers):
         """Starts the servers of all rows and adds them, by name; None for one that fails."""
         for row in self.rows + [self.baseline]:
-            servers[row.name] = attempt(row.name,
-                                        lambda: measure.Server(row.command, row.cores))
+            servers[row.name] = attempt(row.name, lambda: self.server(row.command, row.cores))
+
+    def takes_part(self, row, column):
+        return column.forks or not row.forks
+
+    def idle_count(self, row):
+        """How many idle connections it has to hold."""
+        return self.plan.few if row.forks else self.plan.idle
 
     def measure(self, row, server, column):
         """One result, or None if there is none."""
         if server is None:
             return None
         what = "%s, %s" % (row.name, column.title)
-        if column is CONNECTIONS:
+        if column.connections is None:
             count = self.plan.few if row.forks else self.plan.connections
             return attempt(what, lambda: measure.connect_and_close(
-                self.options.connects, server, count, row.at_once))
+                [self.options.connects, *column.arguments], server, count, row.at_once))
         return attempt(what, lambda: measure.load(
             self.options.probe, server, adapted(column, row), self.plan.seconds))
 
     def column(self, column, order, servers):
         """Each row in ORDER once, and the baseline every few rows."""
-        order = [row for row in order if column.forks or not row.forks]
+        order = [row for row in order if self.takes_part(row, column)]
         raw = None
         for place, row in enumerate(order):
             if place % BASELINE_EVERY == 0:
@@ -124,7 +134,7 @@ class Bench:
         servers = {}
         try:
             self.start(servers)
-            for column in THROUGHPUT + [LATENCY, CONNECTIONS]:
+            for column in self.columns:
                 say("round %d of %d: %s" % (number + 1, self.plan.rounds, column.title))
                 self.column(column, order, servers)
         finally:
@@ -133,9 +143,9 @@ class Bench:
 
     def idle_of(self, row, count):
         def action():
-            with measure.Server(row.command, row.cores) as server:
+            with self.server(row.command, row.cores) as server:
                 return {"count": count, "kib": measure.idle_memory(
-                    self.options.connects, server, count, row.at_once)}
+                    [self.options.connects], server, count, row.at_once)}
 
         return attempt("%s, %d idle" % (row.name, count), action)
 
@@ -143,7 +153,7 @@ class Bench:
         """Memory is taken once, of a fresh server; with fewer connections if it cannot hold all."""
         say("idle connections")
         for row in self.rows:
-            count = self.plan.few if row.forks else self.plan.idle
+            count = self.idle_count(row)
             result = self.idle_of(row, count) or self.idle_of(row, count // 3)
             self.results[row.name][IDLE.name] = [result] if result else []
 

@@ -59,12 +59,12 @@ def rate(value):
     return "%.0f" % value
 
 
-def throughput_table(results):
-    head = " " * 18 + "".join(" |" + c.title.center(20) for c in THROUGHPUT)
-    lines = [head, " " * 18 + " |  msgs/s share    us" * len(THROUGHPUT)]
+def throughput_table(results, columns, unit):
+    head = " " * 18 + "".join(" |" + c.title.center(20) for c in columns)
+    lines = [head, " " * 18 + " |%8s share    us" * len(columns) % ((unit,) * len(columns))]
     for row in results:
         line = row.ljust(18)
-        for column in THROUGHPUT:
+        for column in columns:
             line += " |" + rate(median(results, row, column, "rate")).rjust(8)
             line += cell(share(results, row, column), 6, "%.2f")
             line += cpu(median(results, row, column, "cpu"), 6)
@@ -88,7 +88,8 @@ def other_table(results):
 
 
 def noise(results, column):
-    shares = values(results, "raw", column, "share")
+    """How far what the others are a share of, the first row, was from itself."""
+    shares = values(results, next(iter(results)), column, "share")
     return "%.2f-%.2f" % (min(shares), max(shares)) if shares else "-"
 
 
@@ -143,5 +144,5 @@ def render(results, plan, options):
                 len(results["raw"][LATENCY.name]), plan.seconds, plan.connections, plan.idle,
                 plan.few),
             "Server on core 0, client on core 1; with 2 workers the server is on both.", ""]
-    return "\n".join(head + throughput_table(results) + [""] + other_table(results) +
-                     ["", *notes(results, plan)]).rstrip() + "\n"
+    return "\n".join(head + throughput_table(results, THROUGHPUT, "msgs/s") + [""] +
+                     other_table(results) + ["", *notes(results, plan)]).rstrip() + "\n"

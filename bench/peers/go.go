@@ -1,8 +1,9 @@
 // Go: a goroutine for each connection, and io.Copy, which has the kernel move the bytes (splice)
-// at the price of a pipe for each connection. Usage: echo PORT
+// at the price of a pipe for each connection; with TLS it copies. Usage: echo PORT [PEM]
 package main
 
 import (
+	"crypto/tls"
 	"io"
 	"log"
 	"net"
@@ -14,8 +15,21 @@ func echo(connection net.Conn) {
 	io.Copy(connection, connection)
 }
 
+// With TLS if there is a file with a certificate and its key.
+func listen() (net.Listener, error) {
+	address := "127.0.0.1:" + os.Args[1]
+	if len(os.Args) < 3 {
+		return net.Listen("tcp", address)
+	}
+	pair, err := tls.LoadX509KeyPair(os.Args[2], os.Args[2])
+	if err != nil {
+		return nil, err
+	}
+	return tls.Listen("tcp", address, &tls.Config{Certificates: []tls.Certificate{pair}})
+}
+
 func main() {
-	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	listener, err := listen()
 	if err != nil {
 		log.Fatal(err)
 	}
