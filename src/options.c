@@ -149,6 +149,7 @@ static const char *set_min_version(const struct cmdline_option *option, void *ta
     struct options *options = target;
 
     (void) option;
+    options->tls_min_given = true;
     options->tls_13_least = strcmp(value, "1.3") == 0;
     if (strcmp(value, "1.2") != 0 && !options->tls_13_least)
         return "neither 1.2 nor 1.3";
@@ -162,9 +163,11 @@ static void list_backends(const struct cmdline *unused)
         puts(*method);
 }
 
-/* What an endpoint needs for TLS, but does not get. */
-static const char *check_tls(struct options *options, const struct endpoint *endpoint)
+/* Notes what is served; returns what an endpoint needs for TLS, but does not get. */
+static const char *check_transport(struct options *options, const struct endpoint *endpoint)
 {
+    if (endpoint->transport == ENDPOINT_TCP)
+        options->serves_tcp = true;
     if (endpoint->transport != ENDPOINT_TLS)
         return NULL;
     options->serves_tls = true;
@@ -202,7 +205,7 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
         const char *wrong = endpoint_parse(texts[i], &options->endpoints[i]);
 
         if (wrong == NULL)
-            wrong = check_tls(options, &options->endpoints[i]);
+            wrong = check_transport(options, &options->endpoints[i]);
         if (wrong == NULL)
             wrong = parse_proxy_key(&options->endpoints[i], &options->endpoint_proxies[i]);
         if (wrong != NULL)
@@ -216,7 +219,7 @@ static enum cmdline_result check_endpoints(struct options *options, char **texts
                                            const struct activation *passed)
 {
     for (size_t i = 0; i < passed->count; i++) {
-        const char *wrong = check_tls(options, &passed->list[i].endpoint);
+        const char *wrong = check_transport(options, &passed->list[i].endpoint);
 
         if (wrong != NULL)
             return cmdline_wrong(wrong, passed->list[i].text);
@@ -235,19 +238,31 @@ static const char *contradiction(const struct options *options)
                                                                  : NULL;
 }
 
-/* Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear. */
-static enum cmdline_result check_tls_use(const struct options *options)
+/* An option that is for TLS alone; NULL: none is given. */
+static const char *given_for_tls(const struct options *options)
 {
-    bool is_given = options->tls_cert != NULL || options->tls_self_signed ||
-                    options->tls_client_ca != NULL || options->tls_13_least;
+    if (options->tls_self_signed)
+        return "--tls-self-signed";
+    if (options->tls_cert != NULL)
+        return "--tls-cert";
+    if (options->tls_client_ca != NULL)
+        return "--tls-client-ca";
+    return options->tls_min_given ? "--tls-min-version" : NULL;
+}
 
-    if (!is_given || options->serves_tls)
-        return CMDLINE_RUN;
-    return cmdline_wrong("no tls endpoint",
-                         options->tls_self_signed         ? "--tls-self-signed"
-                         : options->tls_cert != NULL      ? options->tls_cert
-                         : options->tls_client_ca != NULL ? options->tls_client_ca
-                                                          : "--tls-min-version=1.3");
+/*
+ * Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear; who expects
+ * PROXY headers where none is read would have them echoed.
+ */
+static enum cmdline_result check_use(const struct options *options)
+{
+    const char *for_tls = given_for_tls(options);
+
+    if (for_tls != NULL && !options->serves_tls)
+        return cmdline_wrong("no tls endpoint", for_tls);
+    if (options->proxies.count > 0 && !options->serves_tcp && !options->serves_tls)
+        return cmdline_wrong("no tcp or tls endpoint", "--proxy-protocol");
+    return CMDLINE_RUN;
 }
 
 enum cmdline_result options_parse(struct options *options, int argc, char **argv,
@@ -273,7 +288,7 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     if (passed->wrong != NULL)
         return CMDLINE_RUN;
     result = check_endpoints(options, argv + rest, (size_t) (argc - rest), passed);
-    return result == CMDLINE_RUN ? check_tls_use(options) : result;
+    return result == CMDLINE_RUN ? check_use(options) : result;
 }
 
 void options_free(struct options *options)

@@ -25,8 +25,9 @@ struct options {
     struct access_list proxies; /* of --proxy-protocol */
     const char *tls_cert, *tls_key, *tls_client_ca; /* files; NULL: not given */
     bool tls_self_signed;
+    bool tls_min_given;
     bool tls_13_least; /* --tls-min-version=1.3 */
-    bool serves_tls;   /* at an endpoint, or at a socket that was passed */
+    bool serves_tcp, serves_tls; /* at an endpoint, or at a socket that was passed */
     const char *pid_file; /* NULL: none */
     uint64_t verbose;
     bool quiet;

@@ -238,10 +238,6 @@ START_TEST(malformed_values_are_quoted)
         { "--workers", "option needs a value", NULL },
         { "-w", "option needs a value", "-w" },
         { "--quiet=yes", "option takes no value", NULL },
-        { "--tls-self-signed :0", "no tls endpoint", "--tls-self-signed" },
-        { "--tls-cert=x --tls-client-ca=y :0", "no tls endpoint", "x" },
-        { "--tls-client-ca=y :0", "no tls endpoint", "y" },
-        { "--tls-min-version=1.3 :0", "no tls endpoint", "--tls-min-version=1.3" },
         { "-q -v", "contradictory options", "--quiet --verbose" },
         { "-vv --quiet", "contradictory options", "--quiet --verbose" },
         { "localhost", "missing port", NULL },
@@ -249,6 +245,8 @@ START_TEST(malformed_values_are_quoted)
         { "tcp://localhost:1?a=b", "unknown endpoint key", NULL },
         { "chat+tcp://localhost:1", "unknown service", NULL },
         { "7777 -- --workers=2", "missing port", "--workers=2" },
+        { "--proxy-protocol=::1 udp://[::1]:1 unix://@x", "no tcp or tls endpoint",
+          "--proxy-protocol" },
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
@@ -309,6 +307,41 @@ START_TEST(proxies_are_those_of_the_endpoint_or_of_all)
     options_free(&options);
 }
 END_TEST
+
+#ifdef HAVE_OPENSSL
+START_TEST(what_is_for_tls_needs_a_tls_endpoint)
+{
+    static const char *const given[] = { "--tls-self-signed", "--tls-cert=x", "--tls-client-ca=x",
+                                         "--tls-min-version=1.2", "--tls-min-version=1.3" };
+
+    for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), "%.*s", (int) strcspn(given[i], "="), given[i]);
+        expect_wrong(given[i], "no tls endpoint", name);
+    }
+}
+END_TEST
+
+START_TEST(passed_sockets_are_endpoints)
+{
+    struct passed sockets[] = { { .fd = 3, .text = "it" } };
+    struct options options;
+
+    passed = (struct activation){ .list = sockets, .count = 1 };
+    sockets[0].endpoint.transport = ENDPOINT_UDP;
+    expect_wrong("--proxy-protocol=::1", "no tcp or tls endpoint", "--proxy-protocol");
+    sockets[0].endpoint.transport = ENDPOINT_TCP;
+    expect_wrong("--tls-min-version=1.3", "no tls endpoint", "--tls-min-version");
+    expect_good(&options, "--proxy-protocol=::1 udp://[::1]:1");
+    options_free(&options);
+    sockets[0].endpoint.transport = ENDPOINT_TLS;
+    expect_good(&options, "--proxy-protocol=::1 --tls-min-version=1.3 --tls-self-signed");
+    options_free(&options);
+    passed = (struct activation){ 0 };
+}
+END_TEST
+#endif
 
 START_TEST(endpoints_keep_their_order_and_text)
 {
@@ -408,6 +441,10 @@ int main(void)
         malformed_values_are_quoted,
         a_hostile_value_stays_one_line,
         proxies_are_those_of_the_endpoint_or_of_all,
+#ifdef HAVE_OPENSSL
+        what_is_for_tls_needs_a_tls_endpoint,
+        passed_sockets_are_endpoints,
+#endif
         endpoints_keep_their_order_and_text,
         verbosity,
         help_has_every_option,
