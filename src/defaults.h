@@ -89,6 +89,10 @@
 #define RATES_ROWS 8192
 #define RATES_WAYS 8
 
+/* Of the chat: the longest line, in bytes, and the longest name (both interface). */
+#define CHAT_LINE_MOST 4096
+#define CHAT_NAME_MOST 32
+
 /* What -vv shows of received data, in bytes. */
 #define LOG_DATA_MAX 256
 

@@ -5,6 +5,7 @@ src_libechod_a_SOURCES = \
 	src/activation.c src/activation.h \
 	src/address.c src/address.h \
 	src/channel.c src/channel.h \
+	src/chatline.c src/chatline.h \
 	src/clock.h \
 	src/cmdline.c src/cmdline.h \
 	src/conn.c src/conn.h \

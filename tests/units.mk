@@ -61,6 +61,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 
 inject_units = \
 	tests/check_channel \
+	tests/check_chatline \
 	tests/check_conn \
 	tests/check_credentials \
 	tests/check_datagram \
@@ -86,6 +87,8 @@ TESTS += $(inject_units)
 
 tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
+tests_check_chatline_LDFLAGS = $(inject_flags)
+tests_check_chatline_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
 tests_check_conn_LDADD = $(inject_libraries)
 tests_check_conn_tls_LDFLAGS = $(inject_flags)
