@@ -57,6 +57,21 @@
 #define RESPAWN_FIRST_MS 100
 #define RESPAWN_MOST_MS 5000
 
+/* The channel of --chat-bus. */
+#define DEFAULT_BUS_CHANNEL "echod"
+/* A bus that is away is tried again, soon because a restart takes no longer, then doubling. */
+#define BUS_RETRY_FIRST_MS 100
+#define BUS_RETRY_MOST_MS 5000
+/* How often it is asked for a sign of life... */
+#define BUS_PING_MS 1000
+/* ... and how often in vain: a fork or a slow command may hold Redis up for a second or two. */
+#define BUS_SILENT_MOST 3
+/* Bytes that may be on their way to it: seconds of the most that people can write. */
+#define REDISBUS_PENDING_MOST (1 << 20)
+/* The longest that it may say at a time: what others may have on their way, and what it puts
+ * around that. */
+#define BUS_REPLY_MOST (REDISBUS_PENDING_MOST + 65536)
+
 /* "At most one line a second" about pauses. */
 #define PAUSE_LOG_MS 1000
 

@@ -26,6 +26,7 @@ src_libechod_a_SOURCES = \
 	src/preface.c src/preface.h \
 	src/proxy.c src/proxy.h \
 	src/rates.c src/rates.h \
+	src/redisbus.h \
 	src/reactor.c src/reactor.h \
 	src/selfsigned.h \
 	src/service.h \
@@ -45,10 +46,14 @@ src_libechod_a_SOURCES = \
 if HAVE_OPENSSL
 src_libechod_a_SOURCES += src/selfsigned.c src/tls.c
 endif
+if HAVE_HIREDIS
+src_libechod_a_SOURCES += src/redisbus.c
+endif
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
-src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(SYSTEMD_LIBS)
+src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
+	$(HIREDIS_LIBS)
 
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a

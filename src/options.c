@@ -22,6 +22,7 @@ enum { HAS_TLS = false };
 
 static cmdline_setter set_workers, set_model, set_backend, set_proxies;
 static cmdline_setter set_tls_file, set_self_signed, set_min_version;
+static cmdline_setter set_chat_bus;
 static void list_backends(const struct cmdline *cmdline);
 
 #define TARGET(member) .target = offsetof(struct options, member)
@@ -58,6 +59,8 @@ static const struct cmdline_option table[] = {
       .help = "demand certificates signed by these" },
     { "tls-min-version", 0, "1.2|1.3", set_min_version,
       .help = "the oldest that clients may speak (default 1.2)" },
+    { "chat-bus", 0, "redis://HOST:PORT[/CHANNEL]", set_chat_bus,
+      .help = "join the chats of several servers" },
     { "pid-file", 0, "FILE", cmdline_text, TARGET(pid_file),
       .help = "keep the process id here while serving" },
     { "verbose", 'v', NULL, cmdline_count, TARGET(verbose),
@@ -154,6 +157,15 @@ static const char *set_min_version(const struct cmdline_option *option, void *ta
     if (strcmp(value, "1.2") != 0 && !options->tls_13_least)
         return "neither 1.2 nor 1.3";
     return HAS_TLS ? NULL : "built without TLS";
+}
+
+static const char *set_chat_bus(const struct cmdline_option *option, void *target,
+                                const char *value)
+{
+    struct options *options = target;
+
+    (void) option;
+    return redisbus_parse(value, &options->chat_bus);
 }
 
 static void list_backends(const struct cmdline *unused)

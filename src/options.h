@@ -10,6 +10,7 @@
 #include "activation.h"
 #include "cmdline.h"
 #include "endpoint.h"
+#include "redisbus.h"
 #include "spawn.h"
 
 /* Const once it is parsed. Times are in milliseconds. */
@@ -28,7 +29,8 @@ struct options {
     bool tls_min_given;
     bool tls_13_least; /* --tls-min-version=1.3 */
     bool serves_tcp, serves_tls; /* at an endpoint, or at a socket that was passed */
-    const char *pid_file; /* NULL: none */
+    struct redisbus_address chat_bus; /* channel NULL: none */
+    const char *pid_file;             /* NULL: none */
     uint64_t verbose;
     bool quiet;
     bool to_syslog;
