@@ -352,12 +352,12 @@ struct redisbus *redisbus_new(struct event_base *base, const struct address *ser
         .timer = event_new(base, -1, 0, on_timer, bus),
         .retry_ms = BUS_RETRY_FIRST_MS,
     };
-    if (bus->sizes == NULL || bus->timer == NULL) {
-        redisbus_free(bus);
-        return NULL;
-    }
-    reactor_start_timer(bus->timer, 0);
-    return bus;
+    if (bus->timer != NULL)
+        reactor_start_timer(bus->timer, 0);
+    if (bus->sizes != NULL && bus->timer != NULL && evtimer_pending(bus->timer, NULL))
+        return bus; /* the timer has its place in the heap, and from now on never fails */
+    redisbus_free(bus);
+    return NULL;
 }
 
 void redisbus_free(struct redisbus *bus)

@@ -342,6 +342,27 @@ START_TEST(passed_sockets_are_endpoints)
 }
 END_TEST
 #endif
+START_TEST(the_bus_of_chats)
+{
+    struct options options;
+
+#ifdef HAVE_HIREDIS
+    expect_good(&options, "");
+    ck_assert_ptr_null(options.chat_bus.channel);
+    options_free(&options);
+    expect_good(&options, "--chat-bus=redis://[::1]:6379/room");
+    ck_assert_str_eq(options.chat_bus.server.host, "::1");
+    ck_assert_str_eq(options.chat_bus.channel, "room");
+    options_free(&options);
+    expect_wrong("--chat-bus=", "not redis://HOST:PORT[/CHANNEL]", "--chat-bus=");
+    expect_wrong("--chat-bus=redis://localhost", "missing port", "--chat-bus=redis://localhost");
+#else
+    (void) options;
+    expect_wrong("--chat-bus=redis://[::1]:6379", "built without Redis",
+                 "--chat-bus=redis://[::1]:6379");
+#endif
+}
+END_TEST
 
 START_TEST(endpoints_keep_their_order_and_text)
 {
@@ -445,6 +466,7 @@ int main(void)
         what_is_for_tls_needs_a_tls_endpoint,
         passed_sockets_are_endpoints,
 #endif
+        the_bus_of_chats,
         endpoints_keep_their_order_and_text,
         verbosity,
         help_has_every_option,

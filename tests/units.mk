@@ -57,7 +57,7 @@ wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pth
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 inject_flags = $(AM_LDFLAGS) $(wrap_flags)
 inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
-	$(OPENSSL_LIBS) $(HIREDIS_LIBS) $(CHECK_LIBS)
+	$(OPENSSL_LIBS) $(HIREDIS_ARCHIVE) $(CHECK_LIBS)
 
 inject_units = \
 	tests/check_channel \
@@ -80,6 +80,10 @@ inject_units = \
 
 if HAVE_OPENSSL
 inject_units += tests/check_conn_tls tests/check_probe_tls tests/check_tls tests/check_tls_config
+endif
+
+if HAVE_HIREDIS
+inject_units += tests/check_redisbus
 endif
 
 check_PROGRAMS += $(inject_units)
@@ -113,6 +117,8 @@ tests_check_probe_tls_LDFLAGS = $(inject_flags)
 tests_check_probe_tls_LDADD = $(inject_libraries) $(OPENSSL_LIBS)
 tests_check_probe_window_LDFLAGS = $(inject_flags)
 tests_check_probe_window_LDADD = $(inject_libraries)
+tests_check_redisbus_LDFLAGS = $(inject_flags)
+tests_check_redisbus_LDADD = $(inject_libraries)
 tests_check_sockets_LDFLAGS = $(inject_flags)
 tests_check_sockets_LDADD = $(inject_libraries)
 tests_check_spawn_LDFLAGS = $(inject_flags)
