@@ -14,8 +14,8 @@
 #ifdef HAVE_LIBSYSTEMD
 #include <systemd/sd-daemon.h>
 
-/* Names of what we may come to serve: not echo, which a build that knows them would not serve. */
-static const char *const reserved[] = { "chat", "metrics" };
+/* What we may come to serve: not echo, which a build that knows it would not serve. */
+static const char *const reserved[] = { "metrics" };
 
 static int option_of(int fd, int name)
 {
@@ -57,27 +57,36 @@ static const char *find_transport(int fd, enum endpoint_transport *transport)
     return NULL;
 }
 
-/* What is to be served there; ENDPOINT has the socket's own transport. */
+static bool is_service(const char *name)
+{
+    struct endpoint endpoint;
+    char scheme[ACTIVATION_TEXT_MAX];
+
+    snprintf(scheme, sizeof(scheme), "%s+tcp", name);
+    return endpoint_parse_scheme(scheme, strlen(scheme), &endpoint) == NULL;
+}
+
+/*
+ * What is to be served there; ENDPOINT has the socket's own transport. Whoever writes + means a
+ * transport, and a mistake in it must not be served as plain text; nor must what is called tls. A
+ * name that says nothing leaves it echo on the socket's own transport.
+ */
 static const char *find_service(const char *name, struct endpoint *endpoint)
 {
     enum endpoint_transport own = endpoint->transport;
     char scheme[ACTIVATION_TEXT_MAX];
     const char *wrong;
-    bool is_scheme;
 
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
         if (strcmp(name, reserved[i]) == 0)
             return "unknown service";
-    /* Whoever writes + means a transport, and a mistake in it must not be served as plain text;
-     * nor must what is called tls. */
-    is_scheme = strchr(name, '+') != NULL || strcmp(name, "tls") == 0;
-    if (is_scheme)
+    if (strchr(name, '+') != NULL || strcmp(name, "tls") == 0)
         snprintf(scheme, sizeof(scheme), "%s", name);
-    else
+    else if (is_service(name))
         snprintf(scheme, sizeof(scheme), "%s+%s", name, endpoint_transport_name(own));
+    else
+        return NULL;
     wrong = endpoint_parse_scheme(scheme, strlen(scheme), endpoint);
-    if (wrong != NULL && !is_scheme)
-        return NULL; /* a name that says nothing: it stays echo on the socket's own transport */
     if (wrong == NULL && endpoint->transport != own &&
         !(endpoint->transport == ENDPOINT_TLS && own == ENDPOINT_TCP))
         return "not a socket of the transport that its name says";

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -26,6 +28,8 @@ struct channel {
     struct event *readable;
     struct event *writable; /* pending while frames wait */
     STAILQ_HEAD(frames, frame) waiting;
+    size_t waiting_bytes;
+    uint64_t sent; /* bytes, given to the kernel */
     const struct channel_handler *handler;
     void *context;
 };
@@ -42,7 +46,8 @@ bool channel_pair(int fds[2])
 }
 
 /* One attempt; false with errno set. */
-static bool send_now(int socket, uint32_t type, const void *payload, size_t length, int fd)
+static bool send_now(struct channel *channel, uint32_t type, const void *payload, size_t length,
+                     int fd)
 {
     struct iovec parts[] = { { &type, sizeof(type) }, { (void *) payload, length } };
     struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
@@ -56,7 +61,10 @@ static bool send_now(int socket, uint32_t type, const void *payload, size_t leng
         control.header.cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
     }
-    return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+    if (sendmsg(channel->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return false;
+    channel->sent += length;
+    return true;
 }
 
 static void drop_first(struct channel *channel)
@@ -64,6 +72,7 @@ static void drop_first(struct channel *channel)
     struct frame *frame = STAILQ_FIRST(&channel->waiting);
 
     STAILQ_REMOVE_HEAD(&channel->waiting, link);
+    channel->waiting_bytes -= frame->length;
     if (frame->fd >= 0)
         close(frame->fd);
     free(frame);
@@ -74,14 +83,17 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
     struct channel *channel = context;
     struct frame *frame;
 
+    (void) fd;
     (void) what;
     while ((frame = STAILQ_FIRST(&channel->waiting)) != NULL) {
-        if (!send_now(fd, frame->type, frame->payload, frame->length, frame->fd) &&
+        if (!send_now(channel, frame->type, frame->payload, frame->length, frame->fd) &&
             (errno == EAGAIN || errno == ENOBUFS))
             return;
         drop_first(channel); /* sent, or never to arrive: then reading tells of the end */
     }
     event_del(channel->writable);
+    if (channel->handler->drained != NULL)
+        channel->handler->drained(channel->context);
 }
 
 static bool enqueue(struct channel *channel, uint32_t type, const void *payload, size_t length,
@@ -98,6 +110,7 @@ static bool enqueue(struct channel *channel, uint32_t type, const void *payload,
         frame->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if ((fd < 0 || frame->fd >= 0) && event_add(channel->writable, NULL) == 0) {
         STAILQ_INSERT_TAIL(&channel->waiting, frame, link);
+        channel->waiting_bytes += length;
         return true;
     }
     if (frame->fd >= 0)
@@ -110,7 +123,7 @@ bool channel_send(struct channel *channel, uint32_t type, const void *payload, s
                   int fd)
 {
     if (STAILQ_EMPTY(&channel->waiting)) {
-        if (send_now(channel->fd, type, payload, length, fd))
+        if (send_now(channel, type, payload, length, fd))
             return true;
         if (errno != EAGAIN && errno != ENOBUFS)
             return false;
@@ -121,6 +134,28 @@ bool channel_send(struct channel *channel, uint32_t type, const void *payload, s
 bool channel_is_busy(const struct channel *channel)
 {
     return !STAILQ_EMPTY(&channel->waiting);
+}
+
+size_t channel_waiting(const struct channel *channel)
+{
+    return channel->waiting_bytes;
+}
+
+/* Of a unix socket the kernel knows how much the peer has not read: in its own measure. */
+uint64_t channel_taken(const struct channel *channel)
+{
+    int unread = 0;
+
+    (void) ioctl(channel->fd, SIOCOUTQ, &unread);
+    return channel->sent - (uint64_t) unread;
+}
+
+void channel_listen(struct channel *channel, bool on)
+{
+    if (on)
+        event_add(channel->readable, NULL);
+    else
+        event_del(channel->readable);
 }
 
 /* The descriptor that came with MESSAGE, or -1. */

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* The longest payload, in bytes. */
-#define CHANNEL_PAYLOAD_MAX 8192
+#define CHANNEL_PAYLOAD_MAX 16384
 
 struct channel;
 struct event_base;
@@ -24,6 +24,8 @@ struct channel_handler {
     void (*received)(void *context, uint32_t type, const void *payload, size_t length, int fd);
     /* The other end is gone; called once, and nothing after it. */
     void (*ended)(void *context);
+    /* No frame waits any more. May be NULL. */
+    void (*drained)(void *context);
 };
 
 /* A connected pair of descriptors, one for each end. False with errno set. */
@@ -43,5 +45,12 @@ bool channel_send(struct channel *channel, uint32_t type, const void *payload, s
 
 /* Do frames wait because the peer does not take them? */
 bool channel_is_busy(const struct channel *channel);
+
+/* The bytes of those that wait, and a number that changes when the peer takes something. */
+size_t channel_waiting(const struct channel *channel);
+uint64_t channel_taken(const struct channel *channel);
+
+/* Are frames to be received? At first they are. Those that are not wait at the sender. */
+void channel_listen(struct channel *channel, bool on);
 
 #endif

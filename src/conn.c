@@ -48,6 +48,8 @@ struct conn {
     bool was_opened : 1;          /* the service knows of it */
     bool has_all : 1;             /* when it was done, the peer had all but what TLS adds */
     bool has_spoken : 1;          /* something came, be it only a handshake */
+    bool is_held : 1;             /* the service does not want to hear of it for now... */
+    bool has_ended : 1;           /* ... not even that the peer's close_notify was read */
 };
 
 /* Where it stands in its set, by its phase. */
@@ -257,6 +259,8 @@ static void open_service(struct conn *conn)
     conn->received_at = conn->last_active = clock_ms();
     set_phase(conn, PHASE_OPEN);
     conn->was_opened = true;
+    if (!conn->origin->service->output_stops_reading)
+        tcp_limit_unsent(conn->wire.fd);
     if (conn->origin->service->opened != NULL)
         conn->origin->service->opened(conn);
 }
@@ -319,7 +323,9 @@ static void on_records(struct conn *conn)
         on_received(conn, set->plain);
     if (set->current == conn && result == TLS_END && !conn->peer_done) {
         bufferevent_disable(conn->wire.bev, EV_READ);
-        on_eof(conn);
+        conn->has_ended = conn->is_held;
+        if (!conn->is_held)
+            on_eof(conn);
     }
     evbuffer_drain(set->plain, evbuffer_get_length(set->plain));
 }
@@ -341,7 +347,7 @@ static void on_writable(struct bufferevent *bev, void *argument)
 {
     struct conn *conn = argument;
 
-    if (!conn->peer_done)
+    if (!conn->peer_done && !conn->is_held)
         bufferevent_enable(bev, EV_READ);
     if (conn->phase == PHASE_FINISHING)
         send_fin(conn);
@@ -507,6 +513,17 @@ static void abandon(struct conn *conn, enum close_reason reason)
     refuse(conn, reason);
 }
 
+/* What comes is read again, and thrown away. */
+static void stop_holding(struct conn *conn)
+{
+    if (!conn->is_held)
+        return;
+    conn->is_held = false;
+    conn->peer_done = conn->has_ended;
+    if (!conn->peer_done)
+        bufferevent_enable(conn->wire.bev, EV_READ);
+}
+
 void conn_finish(struct conn *conn, enum close_reason reason)
 {
     const struct service *service = conn->origin->service;
@@ -516,6 +533,7 @@ void conn_finish(struct conn *conn, enum close_reason reason)
     if (conn->phase != PHASE_OPEN)
         return;
     conn->reason = reason;
+    stop_holding(conn);
     set_phase(conn, PHASE_FINISHING);
     if (service->ending != NULL)
         service->ending(conn);
@@ -554,6 +572,43 @@ void conn_set_state(struct conn *conn, void *state)
 void *conn_state(const struct conn *conn)
 {
     return conn->state;
+}
+
+void *conn_service_state(const struct conn *conn)
+{
+    return conn->origin->service_state;
+}
+
+struct stats_block *conn_stats(const struct conn *conn)
+{
+    return conn->origin->stats;
+}
+
+void conn_hold(struct conn *conn)
+{
+    conn->is_held = true;
+    bufferevent_disable(conn->wire.bev, EV_READ);
+}
+
+void conn_go_on(struct conn *conn)
+{
+    if (!conn->is_held)
+        return;
+    conn->is_held = false;
+    if (conn->has_ended)
+        on_eof(conn);
+    else
+        bufferevent_enable(conn->wire.bev, EV_READ);
+}
+
+size_t conn_pending(const struct conn *conn)
+{
+    return evbuffer_get_length(wire_output(&conn->wire));
+}
+
+uint64_t conn_taken(const struct conn *conn)
+{
+    return conn->sent - (uint64_t) tcp_unacknowledged(conn->wire.fd);
 }
 
 int64_t conn_opened_at(const struct conn *conn)

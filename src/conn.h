@@ -30,6 +30,7 @@ struct conn_origin {
     bool is_passed;            /* the service manager's socket: at the drain it is only let go */
     const char *name;          /* the endpoint, as in the log */
     struct stats_block *stats; /* its counters in this worker */
+    void *service_state;       /* what the service has in this worker; NULL: nothing */
     /* Whose PROXY headers are believed, and have to come first; NULL: none is expected. */
     const struct access_list *proxies;
 };
@@ -78,6 +79,21 @@ void conn_close(struct conn *conn, enum close_reason reason);
 
 void conn_set_state(struct conn *conn, void *state);
 void *conn_state(const struct conn *conn);
+
+/* What the service has in this worker, and its counters there. */
+void *conn_service_state(const struct conn *conn);
+struct stats_block *conn_stats(const struct conn *conn);
+
+/*
+ * Does not read from the peer until conn_go_on. One whose end had been read by then (of TLS it may
+ * be) hears of it from conn_go_on, which may close the connection.
+ */
+void conn_hold(struct conn *conn);
+void conn_go_on(struct conn *conn);
+
+/* Bytes that wait for the peer, and a number that changes when it takes some of what we sent. */
+size_t conn_pending(const struct conn *conn);
+uint64_t conn_taken(const struct conn *conn);
 
 /* For the reactor. NOW is clock_ms(). */
 

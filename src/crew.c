@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "defaults.h"
+#include "hubs.h"
 #include "log.h"
 #include "reactor.h"
 
@@ -35,6 +36,7 @@ struct crew {
     const struct worker_setup *setup;
     struct crew_events events;
     bool was_ready, is_draining;
+    struct hubs *hubs;
     struct event *reap_again, *share_again;
     unsigned count;
     struct member members[];
@@ -228,7 +230,8 @@ static void on_channel_ended(void *context)
     crew_reap(member->crew);
 }
 
-static const struct channel_handler channel_handler = { on_frame, on_channel_ended };
+static const struct channel_handler channel_handler = { .received = on_frame,
+                                                        .ended = on_channel_ended };
 
 static int run_member(void *argument, int fd)
 {
@@ -247,7 +250,8 @@ static int open_channel(struct member *member)
     member->channel = channel_new(member->crew->base, fds[0], &channel_handler, member);
     if (member->channel == NULL)
         close(fds[0]);
-    else if (share_credentials(member) && assign(member, member) &&
+    else if (hubs_join(member->crew->hubs, member->number, member->channel) &&
+             share_credentials(member) && assign(member, member) &&
              channel_send(member->channel, FRAME_READY, NULL, 0, -1))
         return fds[1];
     close(fds[1]);
@@ -256,6 +260,7 @@ static int open_channel(struct member *member)
 
 static void close_channel(struct member *member)
 {
+    hubs_leave(member->crew->hubs, member->number);
     channel_free(member->channel);
     member->channel = NULL;
     member->is_ready = member->is_behind = false;
@@ -398,7 +403,8 @@ struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
     crew->count = count;
     crew->reap_again = event_new(base, -1, 0, on_reap_again, crew);
     crew->share_again = event_new(base, -1, 0, on_share_again, crew);
-    complete = crew->reap_again != NULL && crew->share_again != NULL;
+    crew->hubs = hubs_new(base, setup);
+    complete = crew->reap_again != NULL && crew->share_again != NULL && crew->hubs != NULL;
     for (unsigned i = 0; i < count; i++) {
         struct member *member = &crew->members[i];
 
@@ -421,6 +427,7 @@ void crew_free(struct crew *crew)
         channel_free(crew->members[i].channel);
         reactor_free_event(crew->members[i].respawn);
     }
+    hubs_free(crew->hubs);
     reactor_free_event(crew->reap_again);
     reactor_free_event(crew->share_again);
     free(crew);

@@ -26,12 +26,31 @@
 #define KEEPALIVE_INTERVAL_S 15
 #define KEEPALIVE_PROBES 4
 
+/* Where it matters how much waits for a peer, the kernel gets so much ahead of what it sends. */
+#define UNSENT_MOST 65536
+
 /* A connection on which nothing moved for so long has no request under way (interface). */
 #define QUIET_MS 250
 /* ... unless its round trip is longer: then so many of them. */
 #define QUIET_ROUND_TRIPS 4
 /* After our FIN, how long a peer may stay silent before the connection is closed under it. */
 #define LINGER_MS 2000
+/* With more waiting than that a member, or a worker's bus, holds back who speaks... */
+#define CHAT_MUCH (64 << 10)
+/* ... unless it took nothing for so long; a worker has members of its own to wait for. */
+#define CHAT_MEMBER_PATIENCE_MS 250
+#define CHAT_WORKER_PATIENCE_MS 2000
+/* With more than that such a member is closed, and for such a worker lines are dropped. */
+#define CHAT_MOST (256 << 10)
+/* How often who is slow is looked at: ten times within the patience with a member. */
+#define CHAT_TICK_MS 25
+/* How often servers on a bus say that they are alive, and how long one may be silent. */
+#define CHAT_ALIVE_MS 5000
+#define CHAT_SERVER_SILENT_MS 16000
+/* What is said at once mostly fits into so many bytes, by so many authors. */
+#define CHAT_BLOCK 4096
+#define CHAT_SPANS 16
+
 /* How often a draining worker looks again. */
 #define DRAIN_TICK_MS 20
 /* At shutdown, what handshakes under way get: a round trip across an ocean... */

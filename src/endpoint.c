@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const service_names[ENDPOINT_SERVICES] = { [ENDPOINT_ECHO] = "echo" };
+static const char *const service_names[ENDPOINT_SERVICES] = {
+    [ENDPOINT_ECHO] = "echo",
+    [ENDPOINT_CHAT] = "chat",
+};
 
 static const char *const transport_names[ENDPOINT_TRANSPORTS] = {
     [ENDPOINT_TCP] = "tcp",
@@ -48,6 +51,8 @@ const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endp
     transport = find_name(transport_names, ENDPOINT_TRANSPORTS, scheme, length);
     if (transport == ENDPOINT_TRANSPORTS)
         return "unknown transport";
+    if (service != ENDPOINT_ECHO && transport == ENDPOINT_UDP)
+        return "only echo is served over udp";
     endpoint->service = (enum endpoint_service) service;
     endpoint->transport = (enum endpoint_transport) transport;
     return NULL;

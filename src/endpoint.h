@@ -14,7 +14,7 @@
 /* Holds any endpoint as text: scheme, and address or path. */
 #define ENDPOINT_TEXT_MAX 128
 
-enum endpoint_service { ENDPOINT_ECHO, ENDPOINT_SERVICES };
+enum endpoint_service { ENDPOINT_ECHO, ENDPOINT_CHAT, ENDPOINT_SERVICES };
 enum endpoint_transport {
     ENDPOINT_TCP,
     ENDPOINT_TLS,

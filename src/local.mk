@@ -5,6 +5,12 @@ src_libechod_a_SOURCES = \
 	src/activation.c src/activation.h \
 	src/address.c src/address.h \
 	src/channel.c src/channel.h \
+	src/chat.c src/chat.h \
+	src/chat_elsewhere.c src/chat_elsewhere.h \
+	src/chat_frames.h \
+	src/chat_hub.c src/chat_hub.h \
+	src/chat_names.c src/chat_names.h \
+	src/chat_room.c src/chat_room.h \
 	src/chatline.c src/chatline.h \
 	src/clock.h \
 	src/cmdline.c src/cmdline.h \
@@ -17,6 +23,8 @@ src_libechod_a_SOURCES = \
 	src/echo.c src/echo.h \
 	src/endpoint.c src/endpoint.h \
 	src/fastpath.c src/fastpath.h \
+	src/gauge.c src/gauge.h \
+	src/hubs.c src/hubs.h \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \

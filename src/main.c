@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include "activation.h"
+#include "chat.h"
 #include "descriptors.h"
 #include "echo.h"
 #include "log.h"
@@ -14,6 +15,7 @@
 
 static const struct service *const services[ENDPOINT_SERVICES] = {
     [ENDPOINT_ECHO] = &echo_service,
+    [ENDPOINT_CHAT] = &chat_service,
 };
 
 /* What is served with TLS is read, or made, before anything begins. Returns the exit status. */
@@ -51,7 +53,20 @@ static bool open_sockets(struct sockets *sockets, const struct options *options,
     return true;
 }
 
-static int serve(const struct options *options, const struct activation *passed)
+/* A name may not be found any more once we serve. */
+static bool find_bus(struct options *options)
+{
+    const struct endpoint *server = &options->chat_bus.server;
+    const char *wrong = NULL;
+
+    if (options->chat_bus.channel != NULL)
+        wrong = endpoint_resolve(server, &options->bus_servers, &options->bus_server_count);
+    if (wrong != NULL)
+        log_startup_error(wrong, server->text);
+    return wrong == NULL;
+}
+
+static int serve(struct options *options, const struct activation *passed)
 {
     struct sockets_error error;
     struct pidfile pidfile;
@@ -61,6 +76,8 @@ static int serve(const struct options *options, const struct activation *passed)
 
     descriptors_fill_standard();
     descriptors_raise_limit(reactor_descriptor_limit(options->backend));
+    if (!find_bus(options))
+        return 1;
     wrong = pidfile_open(&pidfile, options->pid_file);
     if (wrong != NULL) {
         log_startup_error(wrong, options->pid_file);

@@ -176,8 +176,10 @@ static void list_backends(const struct cmdline *unused)
 }
 
 /* Notes what is served; returns what an endpoint needs for TLS, but does not get. */
-static const char *check_transport(struct options *options, const struct endpoint *endpoint)
+static const char *check_endpoint(struct options *options, const struct endpoint *endpoint)
 {
+    if (endpoint->service == ENDPOINT_CHAT)
+        options->serves_chat = true;
     if (endpoint->transport == ENDPOINT_TCP)
         options->serves_tcp = true;
     if (endpoint->transport != ENDPOINT_TLS)
@@ -217,7 +219,7 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
         const char *wrong = endpoint_parse(texts[i], &options->endpoints[i]);
 
         if (wrong == NULL)
-            wrong = check_transport(options, &options->endpoints[i]);
+            wrong = check_endpoint(options, &options->endpoints[i]);
         if (wrong == NULL)
             wrong = parse_proxy_key(&options->endpoints[i], &options->endpoint_proxies[i]);
         if (wrong != NULL)
@@ -231,7 +233,7 @@ static enum cmdline_result check_endpoints(struct options *options, char **texts
                                            const struct activation *passed)
 {
     for (size_t i = 0; i < passed->count; i++) {
-        const char *wrong = check_transport(options, &passed->list[i].endpoint);
+        const char *wrong = check_endpoint(options, &passed->list[i].endpoint);
 
         if (wrong != NULL)
             return cmdline_wrong(wrong, passed->list[i].text);
@@ -274,6 +276,8 @@ static enum cmdline_result check_use(const struct options *options)
         return cmdline_wrong("no tls endpoint", for_tls);
     if (options->proxies.count > 0 && !options->serves_tcp && !options->serves_tls)
         return cmdline_wrong("no tcp or tls endpoint", "--proxy-protocol");
+    if (options->chat_bus.channel != NULL && !options->serves_chat)
+        return cmdline_wrong("no chat endpoint", "--chat-bus");
     return CMDLINE_RUN;
 }
 
@@ -309,6 +313,7 @@ void options_free(struct options *options)
         access_release(&options->endpoint_proxies[i]);
     free(options->endpoint_proxies);
     access_release(&options->proxies);
+    free(options->bus_servers);
     free(options->endpoints);
     *options = (struct options){ 0 };
 }

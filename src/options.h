@@ -28,9 +28,11 @@ struct options {
     bool tls_self_signed;
     bool tls_min_given;
     bool tls_13_least; /* --tls-min-version=1.3 */
-    bool serves_tcp, serves_tls; /* at an endpoint, or at a socket that was passed */
-    struct redisbus_address chat_bus; /* channel NULL: none */
-    const char *pid_file;             /* NULL: none */
+    bool serves_tcp, serves_tls, serves_chat; /* at an endpoint, or at a socket that was passed */
+    struct redisbus_address chat_bus;         /* channel NULL: none */
+    struct address *bus_servers;              /* where that is, once somebody has resolved it */
+    size_t bus_server_count;
+    const char *pid_file; /* NULL: none */
     uint64_t verbose;
     bool quiet;
     bool to_syslog;

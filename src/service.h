@@ -12,6 +12,23 @@
 
 struct conn;
 struct evbuffer;
+struct event_base;
+struct options;
+struct stats;
+
+/*
+ * The centre of a star, in the supervisor, of a service whose workers have to hear of each other:
+ * each has a bus to it, a channel of its own (channel.h), so that nothing else waits behind that.
+ */
+struct service_hub {
+    /* Returns the hub, which the other functions get; NULL: no memory. */
+    void *(*start)(struct event_base *base, const struct options *options, struct stats *stats);
+    /* Worker number WORKER begins, and FD is this end of its bus; false: no memory, FD is closed. */
+    bool (*join)(void *hub, unsigned worker, int fd);
+    /* It is gone, if it ever joined. */
+    void (*leave)(void *hub, unsigned worker);
+    void (*stop)(void *hub);
+};
 
 struct service {
     const char *name;
@@ -33,6 +50,15 @@ struct service {
     void (*ending)(struct conn *conn);
     /* The connection is going away: release its state. Nothing can be sent. */
     void (*closed)(struct conn *conn);
+
+    /*
+     * Those that share something among the connections of a worker have a hub, and these too. What
+     * start returns is given to them by conn_service_state; NULL: no memory. BUS is the worker's
+     * end of its bus, and start's to close.
+     */
+    void *(*start)(struct event_base *base, const struct options *options, int bus);
+    void (*stop)(void *state);
+    const struct service_hub *hub;
 };
 
 #endif

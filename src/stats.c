@@ -138,6 +138,8 @@ void stats_log(struct stats *stats)
     log_reasons(&line, "refused", refuse_names, sum.refused, REFUSE_REASONS);
     log_reasons(&line, "dropped", drop_names, sum.dropped, DROP_REASONS);
     log_reasons(&line, "paused", pause_names, paused, PAUSE_REASONS);
+    log_number(&line, "chat_members", read_counter(&stats->chat_members));
+    log_number(&line, "chat_dropped", read_counter(&stats->chat_dropped));
     log_number(&line, "worker_restarts", read_counter(&stats->worker_restarts));
     log_number(&line, "log_lines_lost", read_counter(&stats->lost.lines));
     log_end(&line);

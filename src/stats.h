@@ -15,7 +15,8 @@
 
 /* Counters per worker and endpoint: (name) */
 #define STATS_COUNTERS(X)                                                                        \
-    X(accepted) X(received_bytes) X(sent_bytes) X(datagrams_received) X(datagrams_sent)
+    X(accepted) X(received_bytes) X(sent_bytes) X(datagrams_received) X(datagrams_sent)         \
+    X(chat_messages)
 
 /* Why a connection was closed: (identifier, its name in log and metrics) */
 #define STATS_CLOSE_REASONS(X)                                                                   \
@@ -25,6 +26,7 @@
     X(HANDSHAKE, "handshake") /* TLS or PROXY header not there by --handshake-timeout */         \
     X(TLS, "tls")         /* what came is not TLS, or not as it has to be */                     \
     X(PROXY, "proxy")     /* a malformed PROXY header */                                         \
+    X(SLOW, "slow")       /* of a chat: it took nothing, and much waited for it */               \
     X(TIMEOUT, "timeout") /* the peer is gone: nothing is acknowledged any more */               \
     X(DRAIN, "drain")     /* we shut down; nothing was owed */                                   \
     X(FORCED, "forced")   /* cut at the drain's deadline, bytes owed or still sending */         \
@@ -80,7 +82,9 @@ struct stats {
     int64_t started_ms;                     /* on clock_ms */
     struct log_lost lost;                   /* log lines, of all processes */
     _Atomic uint64_t connections;           /* numbers given so far: unique across workers */
-    _Atomic uint64_t worker_restarts;       /* written by the supervisor */
+    _Atomic uint64_t worker_restarts;       /* written by the supervisor, as are the next two */
+    _Atomic uint64_t chat_members;          /* now */
+    _Atomic uint64_t chat_dropped;          /* lines, not passed on to a worker that is stuck */
     _Atomic uint64_t paused[PAUSE_REASONS]; /* pauses, of all workers */
     struct stats_block blocks[];
 };

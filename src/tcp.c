@@ -25,6 +25,13 @@ void tcp_set_defaults(int fd)
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
 }
 
+void tcp_limit_unsent(int fd)
+{
+    int bytes = UNSENT_MOST;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+}
+
 int tcp_unread(int fd)
 {
     int bytes = 0;

@@ -14,6 +14,12 @@
  */
 void tcp_set_defaults(int fd);
 
+/*
+ * Has the kernel take no more from us for FD than it can send soon. What else waits is then seen by
+ * us, and seen to move as the peer takes it, not in lumps of a third of a large buffer.
+ */
+void tcp_limit_unsent(int fd);
+
 /* Bytes that have arrived at FD and were not read. */
 int tcp_unread(int fd);
 

@@ -24,6 +24,7 @@ struct worker {
     struct channel *channel;
     struct conn_set conns;
     struct conn_origin *origins; /* by index in the list of sockets */
+    void *states[ENDPOINT_SERVICES]; /* what services that have a bus have here */
     struct listeners *listeners;
     struct datagrams *datagrams;
     struct event *shake;  /* looks at the connection whose handshake began first */
@@ -272,6 +273,25 @@ static bool add_socket(struct worker *worker, int fd, const struct worker_listen
     return listeners_add(worker->listeners, fd, origin, listen->owner);
 }
 
+static void start_service(struct worker *worker, const void *payload, int bus)
+{
+    const struct service *service;
+    uint32_t number;
+
+    memcpy(&number, payload, sizeof(number));
+    service = worker->setup->services[number];
+    errno = EMFILE;
+    if (bus >= 0)
+        worker->states[number] = service->start(worker->base, worker->setup->options, bus);
+    if (worker->states[number] == NULL) {
+        stop(worker, service->name);
+        return;
+    }
+    for (size_t i = 0; i < worker->setup->sockets->count; i++)
+        if (worker->origins[i].service == service)
+            worker->origins[i].service_state = worker->states[number];
+}
+
 /* At the start, or in place of a worker that died: then it can fail without harm. */
 static void listen_at(struct worker *worker, const void *payload, int fd)
 {
@@ -304,6 +324,9 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
     case FRAME_TLS:
         take_credentials(worker, fd);
         break;
+    case FRAME_BUS:
+        start_service(worker, payload, fd);
+        break;
     case FRAME_LISTEN:
         listen_at(worker, payload, fd);
         break;
@@ -330,7 +353,8 @@ static void on_channel_ended(void *context)
     start_drain(context);
 }
 
-static const struct channel_handler channel_handler = { on_frame, on_channel_ended };
+static const struct channel_handler channel_handler = { .received = on_frame,
+                                                        .ended = on_channel_ended };
 
 static bool make_origins(struct worker *worker)
 {
@@ -398,6 +422,9 @@ static void worker_release(struct worker *worker)
     cut_all(worker, clock_ms());
     listeners_free(worker->listeners);
     datagrams_free(worker->datagrams);
+    for (int i = 0; i < ENDPOINT_SERVICES; i++)
+        if (worker->states[i] != NULL)
+            worker->setup->services[i]->stop(worker->states[i]);
     reactor_free_event(worker->shake);
     reactor_free_event(worker->idle);
     reactor_free_event(worker->linger);

@@ -17,6 +17,8 @@ enum worker_frame {
      * I do, or I can not now, as a bool in the payload.
      */
     FRAME_TLS,
+    /* To the worker: the bus of a service, whose number is the payload (32 bits). */
+    FRAME_BUS,
     /* To the worker: accept at the descriptor that comes along, as struct worker_listen says. */
     FRAME_LISTEN,
     /* To the worker: no longer accept what is WORKER's (its number is the payload). */

@@ -272,7 +272,7 @@ def a_name_that_contradicts_is_one_line():
                                 (tcp, "echo+tsl", "unknown transport"),
                                 (tcp, "ecko+tcp", "unknown service"),
                                 (tcp, "metrics", "unknown service"),
-                                (tcp, "chat", "unknown service")):
+                                (udp, "chat", "only echo is served over udp")):
             assert refuses([one], name) == "echod: %s: descriptor 3, named %s" % (what, name)
         wrong = refuses([tcp], "echo+tls", status=2)
         assert wrong in ("echod: built without TLS: descriptor 3, named echo+tls",

@@ -133,7 +133,7 @@ START_TEST(names_that_say_what_cannot_be)
         { "echo+", "unknown transport" },
         { "echo+tsl", "unknown transport" },
         { "+tls", "unknown service" },
-        { "chat+tcp", "unknown service" },
+        { "chit+tcp", "unknown service" },
         { "metrics", "unknown service" },
     };
 

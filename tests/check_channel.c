@@ -64,7 +64,7 @@ static void on_ended(void *context)
     }
 }
 
-static const struct channel_handler handler = { on_received, on_ended };
+static const struct channel_handler handler = { .received = on_received, .ended = on_ended };
 
 static void make_channels(struct end *a, struct end *b)
 {

@@ -243,7 +243,8 @@ START_TEST(malformed_values_are_quoted)
         { "localhost", "missing port", NULL },
         { "7777 tcp://localhost:x", "malformed port", "tcp://localhost:x" },
         { "tcp://localhost:1?a=b", "unknown endpoint key", NULL },
-        { "chat+tcp://localhost:1", "unknown service", NULL },
+        { "chat+udp://localhost:1", "only echo is served over udp", NULL },
+        { "chatter+tcp://localhost:1", "unknown service", NULL },
         { "7777 -- --workers=2", "missing port", "--workers=2" },
         { "--proxy-protocol=::1 udp://[::1]:1 unix://@x", "no tcp or tls endpoint",
           "--proxy-protocol" },
@@ -350,10 +351,11 @@ START_TEST(the_bus_of_chats)
     expect_good(&options, "");
     ck_assert_ptr_null(options.chat_bus.channel);
     options_free(&options);
-    expect_good(&options, "--chat-bus=redis://[::1]:6379/room");
+    expect_good(&options, "--chat-bus=redis://[::1]:6379/room chat+tcp://[::1]:1");
     ck_assert_str_eq(options.chat_bus.server.host, "::1");
     ck_assert_str_eq(options.chat_bus.channel, "room");
     options_free(&options);
+    expect_wrong("--chat-bus=redis://[::1]:6379", "no chat endpoint", "--chat-bus");
     expect_wrong("--chat-bus=", "not redis://HOST:PORT[/CHANNEL]", "--chat-bus=");
     expect_wrong("--chat-bus=redis://localhost", "missing port", "--chat-bus=redis://localhost");
 #else

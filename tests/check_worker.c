@@ -61,7 +61,7 @@ static void on_ended(void *context)
     here.ended = true;
 }
 
-static const struct channel_handler handler = { on_frame, on_ended };
+static const struct channel_handler handler = { .received = on_frame, .ended = on_ended };
 
 static int run(void *argument, int fd)
 {

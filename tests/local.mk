@@ -11,6 +11,7 @@ scenarios = \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
+	tests/example.t \
 	tests/floors.t \
 	tests/idle.t \
 	tests/log.t \
@@ -26,6 +27,11 @@ scenarios = \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
 EXTRA_DIST += tests/harness.py tests/tsan.supp
+
+# The service that HACKING begins with, in place of the echo.
+check_PROGRAMS += tests/example
+tests_example_SOURCES = tests/example.c src/main.c
+tests_example_LDADD = $(src_echod_LDADD)
 
 if HAVE_PYTHON3
 TESTS += $(scenarios)

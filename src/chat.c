@@ -1,0 +1,237 @@
+#include "chat.h"
+
+#include <event2/buffer.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chat_hub.h"
+#include "chat_room.h"
+#include "chatline.h"
+#include "conn.h"
+#include "options.h"
+
+static const char help[] = "* what you write goes to everybody who is here\n"
+                           "* /nick NAME  be called NAME: 1 to 32 of letters, digits, - and _\n"
+                           "* /who        who is here\n"
+                           "* /quit       leave\n"
+                           "* /help       this\n";
+
+/* So much of an unknown command is said again. */
+enum { COMMAND_SHOWN = 32 };
+
+/* One connection. */
+struct chatter {
+    struct conn *conn;
+    struct room_member *member;
+    struct evbuffer *input; /* what came, and was not looked at yet */
+    struct chatline line;
+};
+
+/* What a member can ask for; false: that ended its connection. */
+typedef bool command(struct chatter *chatter, const char *argument, size_t length);
+
+static bool nick(struct chatter *chatter, const char *name, size_t length)
+{
+    if (chatline_is_name(name, length))
+        room_ask_name(chatter->member, name, length);
+    else
+        room_tell(chatter->member, "* a name has 1 to 32 of letters, digits, - and _\n");
+    return true;
+}
+
+static bool who(struct chatter *chatter, const char *argument, size_t length)
+{
+    (void) argument;
+    (void) length;
+    room_ask_who(chatter->member);
+    return true;
+}
+
+static bool quit(struct chatter *chatter, const char *argument, size_t length)
+{
+    (void) argument;
+    (void) length;
+    evbuffer_drain(chatter->input, evbuffer_get_length(chatter->input));
+    conn_finish(chatter->conn, CLOSE_EOF);
+    return false;
+}
+
+static bool tell_help(struct chatter *chatter, const char *argument, size_t length)
+{
+    (void) argument;
+    (void) length;
+    room_tell(chatter->member, help);
+    return true;
+}
+
+static const struct {
+    const char *name;
+    command *run;
+} commands[] = {
+    { "/nick", nick },
+    { "/who", who },
+    { "/quit", quit },
+    { "/help", tell_help },
+};
+
+static void refuse_command(struct chatter *chatter, const char *word, size_t length)
+{
+    char text[80];
+
+    snprintf(text, sizeof(text), "* no such command: %.*s; try /help\n",
+             (int) (length < COMMAND_SHOWN ? length : COMMAND_SHOWN), word);
+    room_tell(chatter->member, text);
+}
+
+/* `/WORD`, or `/WORD ARGUMENT`. */
+static bool run_command(struct chatter *chatter, const char *text, size_t length)
+{
+    const char *space = memchr(text, ' ', length);
+    size_t word = space != NULL ? (size_t) (space - text) : length, skip = word;
+
+    while (skip < length && text[skip] == ' ')
+        skip++;
+    while (length > skip && text[length - 1] == ' ')
+        length--;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strlen(commands[i].name) == word && memcmp(commands[i].name, text, word) == 0)
+            return commands[i].run(chatter, &text[skip], length - skip);
+    refuse_command(chatter, text, word);
+    return true;
+}
+
+/* False: no memory. */
+static bool say(struct chatter *chatter, const char *text, size_t length)
+{
+    if (!room_say(chatter->member, text, length))
+        return false;
+    stats_add(&conn_stats(chatter->conn)->counter[STATS_chat_messages], 1);
+    return true;
+}
+
+/* What came is a line, or wrong. False: that ended the connection. */
+static bool handle(struct chatter *chatter, enum chatline_result result)
+{
+    const struct chatline *line = &chatter->line;
+
+    if (result == CHATLINE_TOO_LONG) {
+        room_tell(chatter->member, "* a line has at most 4096 bytes\n");
+        return true;
+    }
+    if (result == CHATLINE_WHOLE && line->length == 0)
+        return true;
+    if (result == CHATLINE_WHOLE && line->text[0] == '/')
+        return run_command(chatter, line->text, line->length);
+    if (result == CHATLINE_WHOLE && say(chatter, line->text, line->length))
+        return true;
+    conn_close(chatter->conn, CLOSE_ERROR);
+    return false;
+}
+
+/* Takes what came, line by line, as long as it may. */
+static void go_on(void *context)
+{
+    struct chatter *chatter = context;
+
+    while (room_may_speak(chatter->member)) {
+        enum chatline_result result = chatline_take(&chatter->line, chatter->input);
+
+        if (result == CHATLINE_MORE) {
+            conn_go_on(chatter->conn);
+            return;
+        }
+        if (!handle(chatter, result))
+            return;
+    }
+    conn_hold(chatter->conn);
+}
+
+static void chat_received(struct conn *conn, struct evbuffer *input)
+{
+    struct chatter *chatter = conn_state(conn);
+
+    evbuffer_add_buffer(chatter->input, input);
+    go_on(chatter);
+}
+
+static void chat_opened(struct conn *conn)
+{
+    struct chatter *chatter = calloc(1, sizeof(*chatter));
+
+    conn_set_state(conn, chatter);
+    if (chatter != NULL) {
+        chatter->conn = conn;
+        chatter->input = evbuffer_new();
+    }
+    if (chatter != NULL && chatter->input != NULL)
+        chatter->member = room_enter(conn_service_state(conn), conn, chatter);
+    if (chatter != NULL && chatter->member != NULL)
+        conn_hold(conn); /* until it has a name */
+    else
+        conn_close(conn, CLOSE_ERROR);
+}
+
+static void chat_writable(struct conn *conn)
+{
+    const struct chatter *chatter = conn_state(conn);
+
+    room_drained(chatter->member);
+}
+
+/* What it said and nobody has looked at yet still counts, and so does a last line without end. */
+static void chat_ending(struct conn *conn)
+{
+    struct chatter *chatter = conn_state(conn);
+    const struct chatline *line = &chatter->line;
+    enum chatline_result result;
+
+    do {
+        result = chatline_take(&chatter->line, chatter->input);
+        if (result == CHATLINE_MORE)
+            result = chatline_end(&chatter->line);
+        if (result == CHATLINE_WHOLE && line->length > 0 && line->text[0] != '/')
+            (void) say(chatter, line->text, line->length);
+    } while (result == CHATLINE_WHOLE || result == CHATLINE_TOO_LONG);
+    room_leave(chatter->member);
+    chatter->member = NULL;
+}
+
+static void chat_closed(struct conn *conn)
+{
+    struct chatter *chatter = conn_state(conn);
+
+    if (chatter == NULL)
+        return;
+    if (chatter->member != NULL)
+        room_leave(chatter->member);
+    if (chatter->input != NULL)
+        evbuffer_free(chatter->input);
+    chatline_clear(&chatter->line);
+    free(chatter);
+}
+
+static void *chat_start(struct event_base *base, const struct options *options, int bus)
+{
+    bool is_alone = options->workers == 1 && options->chat_bus.channel == NULL;
+
+    return room_new(base, bus, is_alone, go_on);
+}
+
+static void chat_stop(void *room)
+{
+    room_free(room);
+}
+
+const struct service chat_service = {
+    .name = "chat",
+    .output_stops_reading = false, /* who does not read still may speak; chat_room bounds it */
+    .opened = chat_opened,
+    .received = chat_received,
+    .writable = chat_writable,
+    .ending = chat_ending,
+    .closed = chat_closed,
+    .start = chat_start,
+    .stop = chat_stop,
+    .hub = &chat_hub,
+};

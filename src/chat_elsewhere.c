@@ -1,0 +1,471 @@
+#include "chat_elsewhere.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/random.h>
+
+#include "channel.h"
+#include "chatline.h"
+#include "clock.h"
+#include "defaults.h"
+#include "reactor.h"
+#include "redisbus.h"
+
+/*
+ * A message is `echod1 SERVER KIND`, a newline, and a body:
+ *   say      lines, as they are shown
+ *   joined   NAME
+ *   left     NAME
+ *   renamed  NAME, newline, the new one
+ *   hello    nothing: say your names
+ *   names    those of all its members, one a line; and if there are many...
+ *   more     ... the next of them
+ *   alive    how many members it has, in decimal
+ */
+#define MAGIC "echod1"
+#define ID_LENGTH 16
+#define HEAD_MAX 64
+
+/* Another server. */
+struct server {
+    LIST_ENTRY(server) link;
+    char id[ID_LENGTH + 1];
+    unsigned number; /* ours for it */
+    int64_t heard_at;
+    struct chat_members members;
+    size_t count; /* of them */
+};
+
+struct elsewhere {
+    struct redisbus *bus;
+    const struct chat_names *here;
+    elsewhere_heard *heard;
+    void *context;
+    char id[ID_LENGTH + 1];
+    bool is_up;
+    LIST_HEAD(, server) servers;
+    struct chat_names names;
+    unsigned last_server;
+    uint32_t last_member;
+    struct event *tick;
+    char clean[CHATLINE_GROWTH * CHANNEL_PAYLOAD_MAX]; /* for a moment */
+};
+
+/* A message that came, cut up. */
+struct message {
+    char id[ID_LENGTH + 1];
+    char kind[16];
+    const char *body;
+    size_t length;
+};
+
+/* Some of our names, until they fill a message. */
+struct names_message {
+    struct elsewhere *elsewhere;
+    const char *kind;
+    char body[CHANNEL_PAYLOAD_MAX];
+    size_t length;
+};
+
+static bool publish(struct elsewhere *elsewhere, const char *kind, const char *body, size_t length)
+{
+    char message[HEAD_MAX + CHANNEL_PAYLOAD_MAX];
+    int head = snprintf(message, HEAD_MAX, MAGIC " %s %s\n", elsewhere->id, kind);
+
+    memcpy(&message[head], body, length);
+    return redisbus_publish(elsewhere->bus, message, (size_t) head + length);
+}
+
+static void end_names(struct names_message *message)
+{
+    publish(message->elsewhere, message->kind, message->body, message->length);
+    message->kind = "more";
+    message->length = 0;
+}
+
+static void add_own_name(const char *name, void *context)
+{
+    struct names_message *message = context;
+    size_t length = strlen(name);
+
+    if (message->length + length + 1 > sizeof(message->body))
+        end_names(message);
+    memcpy(&message->body[message->length], name, length);
+    message->body[message->length + length] = '\n';
+    message->length += length + 1;
+}
+
+static void publish_names(struct elsewhere *elsewhere)
+{
+    struct names_message message = { .elsewhere = elsewhere, .kind = "names" };
+
+    chat_names_each(elsewhere->here, add_own_name, &message);
+    end_names(&message);
+}
+
+/* A line about one or two who are elsewhere. */
+static void tell(struct elsewhere *elsewhere, const char *name, const char *what)
+{
+    char line[2 * CHAT_NAME_MOST + 32];
+    int length = snprintf(line, sizeof(line), "* %s %s\n", name, what);
+
+    elsewhere->heard(elsewhere->context, line, (size_t) length);
+}
+
+/* Two servers may have the same name for a moment: then the second one has none here. */
+static void add_member(struct elsewhere *elsewhere, struct server *server, const char *name)
+{
+    struct chat_member *member = chat_names_add(&elsewhere->names, &server->members,
+                                                server->number, ++elsewhere->last_member);
+
+    if (member == NULL)
+        return;
+    server->count++;
+    (void) chat_names_set(&elsewhere->names, member, name);
+}
+
+static void remove_member(struct elsewhere *elsewhere, struct server *server,
+                          struct chat_member *member)
+{
+    chat_names_remove(&elsewhere->names, member);
+    server->count--;
+}
+
+/* It is one of SERVER's; NULL: nobody there has that name. */
+static struct chat_member *find_member(const struct elsewhere *elsewhere,
+                                       const struct server *server, const char *name)
+{
+    struct chat_member *member = chat_names_find(&elsewhere->names, name);
+
+    return member != NULL && member->worker == server->number ? member : NULL;
+}
+
+static void clear(struct elsewhere *elsewhere, struct server *server)
+{
+    while (!LIST_EMPTY(&server->members))
+        remove_member(elsewhere, server, LIST_FIRST(&server->members));
+}
+
+static void forget(struct elsewhere *elsewhere, struct server *server)
+{
+    clear(elsewhere, server);
+    LIST_REMOVE(server, link);
+    free(server);
+}
+
+static void forget_all(struct elsewhere *elsewhere)
+{
+    while (!LIST_EMPTY(&elsewhere->servers))
+        forget(elsewhere, LIST_FIRST(&elsewhere->servers));
+}
+
+/* Finds it, or takes it in. NULL: no memory. */
+static struct server *find_server(struct elsewhere *elsewhere, const char *id)
+{
+    struct server *server;
+
+    LIST_FOREACH(server, &elsewhere->servers, link)
+        if (strcmp(server->id, id) == 0)
+            return server;
+    server = calloc(1, sizeof(*server));
+    if (server == NULL)
+        return NULL;
+    memcpy(server->id, id, sizeof(server->id));
+    server->number = ++elsewhere->last_server;
+    LIST_INIT(&server->members);
+    LIST_INSERT_HEAD(&elsewhere->servers, server, link);
+    return server;
+}
+
+/* The next line of *TEXT that has LEFT bytes; false: there is none. */
+static bool next_line(const char **text, size_t *left, const char **line, size_t *length)
+{
+    const char *end;
+
+    if (*left == 0)
+        return false;
+    end = memchr(*text, '\n', *left);
+    *line = *text;
+    *length = end != NULL ? (size_t) (end - *text) : *left;
+    *text += *length + (end != NULL);
+    *left -= *length + (end != NULL);
+    return true;
+}
+
+/* The same for a line that is a name, into NAME. */
+static bool next_name(const char **text, size_t *left, char name[CHAT_NAME_MOST + 1])
+{
+    const char *line;
+    size_t length;
+
+    if (!next_line(text, left, &line, &length) || !chatline_is_name(line, length))
+        return false;
+    memcpy(name, line, length);
+    name[length] = '\0';
+    return true;
+}
+
+/* What others send is made clean once more: it goes to people's terminals. */
+static void on_say(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    char out[CHANNEL_PAYLOAD_MAX];
+    const char *line;
+    size_t length, used = 0;
+
+    (void) server;
+    while (next_line(&message->body, &message->length, &line, &length)) {
+        if (length > CHANNEL_PAYLOAD_MAX)
+            continue;
+        length = chatline_clean(line, length, elsewhere->clean);
+        if (length == 0 || length >= sizeof(out))
+            continue;
+        if (used + length + 1 > sizeof(out)) {
+            elsewhere->heard(elsewhere->context, out, used);
+            used = 0;
+        }
+        memcpy(&out[used], elsewhere->clean, length);
+        out[used + length] = '\n';
+        used += length + 1;
+    }
+    if (used > 0)
+        elsewhere->heard(elsewhere->context, out, used);
+}
+
+static void on_joined(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    char name[CHAT_NAME_MOST + 1];
+
+    if (!next_name(&message->body, &message->length, name))
+        return;
+    add_member(elsewhere, server, name);
+    tell(elsewhere, name, "joined");
+}
+
+static void on_left(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    struct chat_member *member;
+    char name[CHAT_NAME_MOST + 1];
+
+    if (!next_name(&message->body, &message->length, name))
+        return;
+    member = find_member(elsewhere, server, name);
+    if (member == NULL)
+        return;
+    remove_member(elsewhere, server, member);
+    tell(elsewhere, name, "left");
+}
+
+static void on_renamed(struct elsewhere *elsewhere, struct server *server,
+                       struct message *message)
+{
+    char before[CHAT_NAME_MOST + 1], name[CHAT_NAME_MOST + 1], what[CHAT_NAME_MOST + 16];
+    struct chat_member *member;
+
+    if (!next_name(&message->body, &message->length, before) ||
+        !next_name(&message->body, &message->length, name))
+        return;
+    member = find_member(elsewhere, server, before);
+    if (member == NULL || !chat_names_set(&elsewhere->names, member, name))
+        return;
+    snprintf(what, sizeof(what), "is now %s", name);
+    tell(elsewhere, before, what);
+}
+
+static void on_hello(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    (void) server;
+    (void) message;
+    publish_names(elsewhere);
+}
+
+static void on_more(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    char name[CHAT_NAME_MOST + 1];
+
+    while (next_name(&message->body, &message->length, name))
+        add_member(elsewhere, server, name);
+}
+
+static void on_names(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    clear(elsewhere, server);
+    on_more(elsewhere, server, message);
+}
+
+static void on_alive(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    char count[24];
+
+    snprintf(count, sizeof(count), "%zu", server->count);
+    if (strlen(count) != message->length || memcmp(count, message->body, message->length) != 0)
+        publish(elsewhere, "hello", "", 0);
+}
+
+static const struct {
+    const char *kind;
+    void (*run)(struct elsewhere *elsewhere, struct server *server, struct message *message);
+} kinds[] = {
+    { "say", on_say },         { "joined", on_joined }, { "left", on_left },
+    { "renamed", on_renamed }, { "hello", on_hello },   { "names", on_names },
+    { "more", on_more },       { "alive", on_alive },
+};
+
+/* False: it is none of ours. */
+static bool parse(const char *data, size_t length, struct message *message)
+{
+    const char *end = memchr(data, '\n', length < HEAD_MAX ? length : HEAD_MAX);
+    char head[HEAD_MAX + 1];
+
+    if (end == NULL)
+        return false;
+    memcpy(head, data, (size_t) (end - data));
+    head[end - data] = '\0';
+    message->body = end + 1;
+    message->length = length - (size_t) (end + 1 - data);
+    return sscanf(head, MAGIC " %16[0-9a-f] %15[a-z]", message->id, message->kind) == 2 &&
+           strlen(message->id) == ID_LENGTH;
+}
+
+static void on_received(void *context, const void *data, size_t length)
+{
+    struct elsewhere *elsewhere = context;
+    struct message message;
+    struct server *server;
+
+    if (!parse(data, length, &message) || strcmp(message.id, elsewhere->id) == 0)
+        return;
+    server = find_server(elsewhere, message.id);
+    if (server == NULL)
+        return;
+    server->heard_at = clock_ms();
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (strcmp(kinds[i].kind, message.kind) == 0)
+            kinds[i].run(elsewhere, server, &message);
+}
+
+static void on_up(void *context)
+{
+    struct elsewhere *elsewhere = context;
+
+    elsewhere->is_up = true;
+    publish(elsewhere, "hello", "", 0);
+    publish_names(elsewhere);
+}
+
+static void on_down(void *context)
+{
+    struct elsewhere *elsewhere = context;
+
+    elsewhere->is_up = false;
+    forget_all(elsewhere);
+}
+
+/* It has not said for long that it is alive. */
+static void lose(struct elsewhere *elsewhere, struct server *server)
+{
+    struct chat_member *member;
+
+    LIST_FOREACH(member, &server->members, link)
+        if (member->name != NULL)
+            tell(elsewhere, member->name, "left");
+    forget(elsewhere, server);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *context)
+{
+    struct elsewhere *elsewhere = context;
+    struct server *server = LIST_FIRST(&elsewhere->servers), *next;
+    char count[24];
+
+    (void) fd;
+    (void) what;
+    for (; server != NULL; server = next) {
+        next = LIST_NEXT(server, link);
+        if (clock_ms() - server->heard_at > CHAT_SERVER_SILENT_MS)
+            lose(elsewhere, server);
+    }
+    snprintf(count, sizeof(count), "%zu", elsewhere->here->count);
+    if (elsewhere->is_up)
+        publish(elsewhere, "alive", count, strlen(count));
+}
+
+struct elsewhere *elsewhere_new(struct event_base *base, const struct address *servers,
+                                size_t count, const char *channel, const struct chat_names *here,
+                                elsewhere_heard *heard, void *context)
+{
+    struct elsewhere *elsewhere = calloc(1, sizeof(*elsewhere));
+    struct redisbus_handler handler = { on_up, on_down, on_received, elsewhere };
+    uint64_t id;
+
+    if (elsewhere == NULL)
+        return NULL;
+    LIST_INIT(&elsewhere->servers);
+    elsewhere->here = here;
+    elsewhere->heard = heard;
+    elsewhere->context = context;
+    if (getrandom(&id, sizeof(id), 0) == (ssize_t) sizeof(id)) {
+        snprintf(elsewhere->id, sizeof(elsewhere->id), "%016llx", (unsigned long long) id);
+        elsewhere->bus = redisbus_new(base, servers, count, channel, &handler);
+    }
+    elsewhere->tick = event_new(base, -1, EV_PERSIST, on_tick, elsewhere);
+    if (elsewhere->bus != NULL && elsewhere->tick != NULL) {
+        reactor_start_timer(elsewhere->tick, CHAT_ALIVE_MS);
+        return elsewhere;
+    }
+    elsewhere_free(elsewhere);
+    return NULL;
+}
+
+void elsewhere_free(struct elsewhere *elsewhere)
+{
+    if (elsewhere == NULL)
+        return;
+    forget_all(elsewhere);
+    reactor_free_event(elsewhere->tick);
+    redisbus_free(elsewhere->bus);
+    free(elsewhere);
+}
+
+bool elsewhere_say(struct elsewhere *elsewhere, const char *text, size_t length)
+{
+    return elsewhere == NULL || publish(elsewhere, "say", text, length);
+}
+
+void elsewhere_joined(struct elsewhere *elsewhere, const char *name)
+{
+    if (elsewhere != NULL)
+        publish(elsewhere, "joined", name, strlen(name));
+}
+
+void elsewhere_left(struct elsewhere *elsewhere, const char *name)
+{
+    if (elsewhere != NULL)
+        publish(elsewhere, "left", name, strlen(name));
+}
+
+void elsewhere_renamed(struct elsewhere *elsewhere, const char *before, const char *name)
+{
+    char body[2 * CHAT_NAME_MOST + 2];
+
+    if (elsewhere != NULL)
+        publish(elsewhere, "renamed", body,
+                (size_t) snprintf(body, sizeof(body), "%s\n%s", before, name));
+}
+
+bool elsewhere_has(const struct elsewhere *elsewhere, const char *name)
+{
+    return elsewhere != NULL && chat_names_find(&elsewhere->names, name) != NULL;
+}
+
+const struct chat_names *elsewhere_names(const struct elsewhere *elsewhere)
+{
+    return elsewhere != NULL && elsewhere->is_up ? &elsewhere->names : NULL;
+}
+
+size_t elsewhere_pending(const struct elsewhere *elsewhere)
+{
+    return elsewhere != NULL ? redisbus_pending(elsewhere->bus) : 0;
+}
