@@ -1,7 +1,8 @@
 # `make bench`: echod beside its peers (see bench/README). Nothing of it is built or run otherwise;
 # run.py builds the peers that need more than echod does. All that it makes is in bench/out.
 EXTRA_PROGRAMS = bench/out/connects bench/out/datagrams bench/out/raw bench/out/raw_udp \
-	bench/out/textbook
+	bench/out/textbook bench/out/chatters
+bench_out_chatters_SOURCES = bench/chatters.c
 bench_out_connects_SOURCES = bench/connects.c
 bench_out_datagrams_SOURCES = bench/datagrams.c
 bench_out_raw_SOURCES = bench/peers/raw.c
@@ -12,11 +13,16 @@ bench_out_textbook_LDADD = $(LIBEVENT_LIBS)
 EXTRA_DIST += \
 	bench/README \
 	bench/RESULTS \
+	bench/chat.py \
 	bench/columns.py \
 	bench/measure.py \
 	bench/million \
 	bench/pair.py \
 	bench/peers.py \
+	bench/peers/chat.go \
+	bench/peers/chat.js \
+	bench/peers/chat_asyncio.py \
+	bench/peers/chat_twisted.py \
 	bench/peers/echo.js \
 	bench/peers/go.go \
 	bench/peers/py_asyncio.py \
@@ -42,6 +48,7 @@ bench: $(bin_PROGRAMS) $(sbin_PROGRAMS) $(EXTRA_PROGRAMS)
 if HAVE_OPENSSL
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/tls.py
 endif
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/chat.py
 
 clean-local: clean-bench
 clean-bench:

@@ -74,16 +74,16 @@ def tokio(build):
     return [os.path.join(crate, "target", "release", "tokio-echo"), "{port}"]
 
 
-def go(build):
-    program = os.path.join(build, "go")
+def go(build, source="go.go"):
+    program = os.path.join(build, os.path.splitext(source)[0])
     environment = {**os.environ, "GO111MODULE": "off", "GOCACHE": os.path.join(build, "go-cache")}
-    run([find("go"), "build", "-o", program, os.path.join(SOURCES, "go.go")], "go",
+    run([find("go"), "build", "-o", program, os.path.join(SOURCES, source)], "go",
         env=environment)
     return ["env", "GOMAXPROCS=1", program, "{port}"]
 
 
-def node(_):
-    return [find("node"), os.path.join(SOURCES, "echo.js"), "{port}"]
+def node(_, script="echo.js"):
+    return [find("node"), os.path.join(SOURCES, script), "{port}"]
 
 
 def python(script, module):
@@ -132,4 +132,13 @@ PEERS = {
     "xinetd": xinetd,
     "ncat": ncat,
     "socat": socat,
+}
+
+# The same for those with which the chat is compared.
+CHATS = {
+    "asyncio": lambda _: python("chat_asyncio.py", "asyncio"),
+    "uvloop": lambda _: python("chat_asyncio.py", "uvloop") + ["uvloop"],
+    "twisted": lambda _: python("chat_twisted.py", "twisted.internet"),
+    "node": lambda build: node(build, "chat.js"),
+    "go": lambda build: go(build, "chat.go"),
 }

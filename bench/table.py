@@ -16,7 +16,7 @@ PERCENTILES = ["p50", "p99", "p99.9"]
 
 
 def values(results, row, column, key):
-    return [result[key] for result in results[row].get(column.name, [])]
+    return [result[key] for result in results[row].get(column.name, []) if key in result]
 
 
 def median(results, row, column, key):
