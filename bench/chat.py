@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""The chat: echod beside the same chat in other worlds. A line that one of so many members says is
-delivered to all others. Servers are measured in turns, in another order each round.
+"""The chat: echod beside the same chat in other worlds, and a raw loop. A line that one of so many
+members says is delivered to all others. Servers are measured in turns, in another order each round.
 
 Environment: BENCH_QUICK=1, BENCH_PEERS="NAME ...", BENCH_ROUNDS=N.
-Example: bench/chat.py --rounds 9 --columns busy1000 -- src/echod -q -w 2 chat+tcp://127.0.0.1:{port}
+Example: bench/chat.py --columns busy1000 -- src/echod -q -w 2 chat+tcp://127.0.0.1:{port}
 """
 import argparse
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
+import time
 from collections import namedtuple
 
 import measure
@@ -21,13 +21,13 @@ import table
 # in_flight: lines of each author that not everybody has yet.
 Column = namedtuple("Column", "name title members authors in_flight size")
 COLUMNS = [
-    Column("single100", "100, a line at a time", 100, 1, 1, 64),
-    Column("busy100", "100, 10 x 16 lines", 100, 10, 16, 64),
-    Column("single1000", "1000, a line at a time", 1000, 1, 1, 64),
-    Column("busy1000", "1000, 10 x 16 lines", 1000, 10, 16, 64),
+    Column("single100", "a line of 64 B at a time", 100, 1, 1, 64),
+    Column("busy100", "10 authors, 16 lines each", 100, 10, 16, 64),
+    Column("single1000", "a line of 64 B at a time", 1000, 1, 1, 64),
+    Column("busy1000", "10 authors, 16 lines each", 1000, 10, 16, 64),
 ]
 DESCRIPTORS = 4096
-CLIENT_BOUND = 0.9  # a client that is busier than this is what was measured
+BUDGET = 150  # seconds, in which another round has to fit
 
 
 class Members:
@@ -74,16 +74,22 @@ def run(command, columns, options):
             return {column.name: members.talk(column, options.seconds) for column in columns}
 
 
+def by_members(columns):
+    """Columns that can be measured with the same members, together."""
+    return [[column for column in columns if column.members == count]
+            for count in dict.fromkeys(column.members for column in columns)]
+
+
 def one_round(number, rows, columns, options):
     """Returns results by row and column."""
     results = {name: {} for name in rows}
-    for count in dict.fromkeys(column.members for column in columns):
-        together = [column for column in columns if column.members == count]
+    for together in by_members(columns):
         for name in random.Random(number).sample(list(rows), len(rows)):
             try:
                 results[name].update(run(rows[name], together, options))
             except measure.Failure as failure:
-                print("%s, %d members: %s" % (name, count, failure), file=sys.stderr)
+                print("%s, %d members: %s" % (name, together[0].members, failure),
+                      file=sys.stderr)
     return results
 
 
@@ -98,8 +104,9 @@ def add_shares(results, columns):
 
 
 def collect(rows, columns, options):
-    """All rounds' results as table.py has them: by row and column a list."""
+    """All rounds' results as table.py has them, by row and column a list; and how many rounds."""
     collected = {name: {column.name: [] for column in columns} for name in rows}
+    began = time.monotonic()
     for number in range(options.rounds):
         print("round %d of %d" % (number + 1, options.rounds), file=sys.stderr, flush=True)
         results = one_round(number, rows, columns, options)
@@ -107,20 +114,28 @@ def collect(rows, columns, options):
         for name, row in results.items():
             for column, result in row.items():
                 collected[name][column].append(result)
-    return collected
+        if (time.monotonic() - began) * (number + 2) / (number + 1) > BUDGET:
+            break
+    return collected, number + 1
 
 
 def render(results, columns):
-    yield " " * 14 + "".join(" |" + column.title.center(24) for column in columns)
-    yield "members".ljust(14) + " | lines/s share    us  CPU" * len(columns)
-    for row in results:
-        line = row.ljust(14)
-        for column in columns:
-            line += " |" + table.rate(table.median(results, row, column, "rate")).rjust(8)
-            line += table.cell(table.median(results, row, column, "share"), 6, "%.2f")
-            line += table.cpu(table.median(results, row, column, "cpu"), 6)
-            line += table.cell(table.median(results, row, column, "client"), 5, "%.2f")
-        yield line
+    for together in by_members(columns):
+        yield ("%d members" % together[0].members).ljust(14) + "".join(
+            " |" + column.title.center(28) for column in together)
+        yield " " * 14 + " | lines/s share     us client" * len(together)
+        for row in results:
+            yield row.ljust(14) + "".join(" |" + cells(results, row, column)
+                                          for column in together)
+        yield ""
+
+
+def cells(results, row, column):
+    def median(key):
+        return table.median(results, row, column, key)
+
+    return (table.rate(median("rate")).rjust(8) + table.cell(median("share"), 6, "%.2f") +
+            table.cpu(median("cpu"), 7) + table.cell(median("client"), 7, "%.2f"))
 
 
 def parse():
@@ -151,8 +166,9 @@ def columns_of(options):
 def rows_of(options):
     """Commands by name; BENCH_PEERS may name peers of other benches, too."""
     command = [options.echod, "--quiet", "chat+tcp://127.0.0.1:{port}"]
-    rows = {"server": options.server} if options.server else {
-        "echod process": command, "echod thread": command + ["--model=thread"]}
+    rows = {"raw": [os.path.join(options.build, "raw_chat"), "{port}"]}
+    rows.update({"server": options.server} if options.server else {
+        "echod process": command, "echod thread": command + ["--model=thread"]})
     names = os.environ.get("BENCH_PEERS", " ".join(peers.CHATS)).replace(",", " ").split()
     for name in filter(peers.CHATS.get, names):
         try:
@@ -168,7 +184,10 @@ def main():
         sys.exit("chat.py: two processors are needed, one for the server and one for the client")
     measure.raise_limit(DESCRIPTORS)
     columns = columns_of(options)
-    print("\n".join(render(collect(rows_of(options), columns, options), columns)))
+    results, rounds = collect(rows_of(options), columns, options)
+    print("\n".join(render(results, columns)))
+    print("rounds: %d, %g s a run; load average at the end %.2f %.2f %.2f" % (
+        rounds, options.seconds, *os.getloadavg()))
 
 
 if __name__ == "__main__":

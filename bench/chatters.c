@@ -26,7 +26,7 @@
 #define INPUT 65536
 #define BATCH 256
 #define QUIET_MS 200 /* if so long nobody hears anything, all are here and know it */
-#define OPENING_S 30
+#define OPENING_S 60
 #define PATIENCE_S 5 /* for what is in flight at the end */
 
 struct member {

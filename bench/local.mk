@@ -1,11 +1,12 @@
 # `make bench`: echod beside its peers (see bench/README). Nothing of it is built or run otherwise;
 # run.py builds the peers that need more than echod does. All that it makes is in bench/out.
 EXTRA_PROGRAMS = bench/out/connects bench/out/datagrams bench/out/raw bench/out/raw_udp \
-	bench/out/textbook bench/out/chatters
+	bench/out/textbook bench/out/chatters bench/out/raw_chat
 bench_out_chatters_SOURCES = bench/chatters.c
 bench_out_connects_SOURCES = bench/connects.c
 bench_out_datagrams_SOURCES = bench/datagrams.c
 bench_out_raw_SOURCES = bench/peers/raw.c
+bench_out_raw_chat_SOURCES = bench/peers/raw_chat.c
 bench_out_raw_udp_SOURCES = bench/peers/raw_udp.c
 bench_out_textbook_SOURCES = bench/peers/textbook.c
 bench_out_textbook_LDADD = $(LIBEVENT_LIBS)

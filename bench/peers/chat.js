@@ -43,7 +43,7 @@ function rename(author, name) {
 function take(author, line) {
     if (!line.startsWith('/'))
         return `${author.name}: ${line.endsWith('\r') ? line.slice(0, -1) : line}\n`;
-    const [command, name = ''] = line.trim().split(' ');
+    const [, command, name] = line.trim().match(/^(\S+) ?(.*)$/);
     if (command === '/nick' && /^[\w-]{1,32}$/.test(name) && !members.has(name))
         return rename(author, name);
     if (command === '/who')
