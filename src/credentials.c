@@ -133,21 +133,27 @@ static bool is_whole(int fd, const struct header *header)
     return left == 0;
 }
 
+/* Reads all that HEADER says; false: not all was there, or no memory. */
+static bool read_credentials(struct credentials *credentials, int fd, const struct header *header)
+{
+    off_t offset = sizeof(*header);
+
+    credentials->is_13_least = header->is_13_least;
+    credentials->current = header->current;
+    credentials->previous = header->previous;
+    return read_blob(&credentials->chain, fd, header->lengths[0], &offset) &&
+           read_blob(&credentials->key, fd, header->lengths[1], &offset) &&
+           read_blob(&credentials->client_ca, fd, header->lengths[2], &offset);
+}
+
 bool credentials_unseal(struct credentials *credentials, int fd)
 {
-    off_t offset = sizeof(struct header);
     struct header header;
     bool complete;
 
     *credentials = (struct credentials){ 0 };
-    if (!read_all(fd, &header, sizeof(header), 0) || !is_whole(fd, &header))
-        return false;
-    credentials->is_13_least = header.is_13_least;
-    credentials->current = header.current;
-    credentials->previous = header.previous;
-    complete = read_blob(&credentials->chain, fd, header.lengths[0], &offset) &&
-               read_blob(&credentials->key, fd, header.lengths[1], &offset) &&
-               read_blob(&credentials->client_ca, fd, header.lengths[2], &offset);
+    complete = read_all(fd, &header, sizeof(header), 0) && is_whole(fd, &header) &&
+               read_credentials(credentials, fd, &header);
     explicit_bzero(&header, sizeof(header));
     if (!complete)
         credentials_clear(credentials);

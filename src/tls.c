@@ -148,9 +148,9 @@ static bool set_tickets(SSL_CTX *ssl, const struct credentials *credentials)
 
     if (tickets == NULL)
         return false;
-    *tickets = (struct tickets){ .current = credentials->current,
-                                 .previous = credentials->previous,
-                                 .cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL) };
+    tickets->current = credentials->current; /* one by one: no copy of all is left on the stack */
+    tickets->previous = credentials->previous;
+    tickets->cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
     if (tickets->cipher == NULL ||
         SSL_CTX_set_ex_data(ssl, common.tickets_index, tickets) != 1) {
         free_tickets(NULL, tickets, NULL, 0, 0, NULL);

@@ -108,6 +108,34 @@ START_TEST(anything_else_is_refused)
 }
 END_TEST
 
+static void unseal(void *fd)
+{
+    struct credentials credentials;
+
+    if (credentials_unseal(&credentials, *(int *) fd))
+        credentials_clear(&credentials);
+}
+
+/* Of ticket keys as well as of what did not come out whole. */
+START_TEST(nothing_stays_on_the_stack)
+{
+    struct credentials credentials = make(1000, 200, 300);
+    int sealed = credentials_seal(&credentials), fd = memfd_create("cut", MFD_CLOEXEC);
+    static char bytes[4000];
+    ssize_t length = pread(sealed, bytes, sizeof(bytes), 0);
+
+    ck_assert_int_eq(pwrite(fd, bytes, (size_t) length, 0), length);
+    for (ssize_t cut = length; cut > 200; cut -= 100) {
+        ck_assert_int_eq(ftruncate(fd, cut), 0);
+        ck_assert(!leaves_on_stack(unseal, &fd, "cccccccccccccccc", 16));
+        ck_assert(!leaves_on_stack(unseal, &fd, "pppppppppppppppp", 16));
+    }
+    credentials_clear(&credentials);
+    close(fd);
+    close(sealed);
+}
+END_TEST
+
 START_TEST(without_memory_nothing_is_left)
 {
     struct credentials credentials = make(1000, 200, 300), opened;
@@ -136,6 +164,7 @@ int main(void)
         what_is_sealed_comes_back,
         nobody_can_change_it,
         anything_else_is_refused,
+        nothing_stays_on_the_stack,
         without_memory_nothing_is_left,
     };
 

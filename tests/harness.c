@@ -5,6 +5,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,6 +152,48 @@ static struct sockaddr_in loopback(uint16_t port)
     return (struct sockaddr_in){ .sin_family = AF_INET,
                                  .sin_port = htons(port),
                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+}
+
+struct call {
+    void (*function)(void *argument);
+    void *argument;
+};
+
+static void *make_call(void *argument)
+{
+    const struct call *call = argument;
+
+    call->function(call->argument);
+    return NULL;
+}
+
+/* In a thread whose stack is memory that has a descriptor: it is there when the thread is not. */
+bool leaves_on_stack(void (*function)(void *argument), void *argument, const void *secret,
+                     size_t length)
+{
+    enum { SIZE = 1 << 20 };
+    struct call call = { function, argument };
+    int fd = memfd_create("stack", MFD_CLOEXEC);
+    char *content = malloc(SIZE);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    void *stack;
+    bool found;
+
+    ck_assert_int_eq(ftruncate(fd, SIZE), 0);
+    stack = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(stack, MAP_FAILED);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, stack, SIZE);
+    ck_assert_int_eq(pthread_create(&thread, &attributes, make_call, &call), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+    munmap(stack, SIZE);
+    ck_assert_int_eq(pread(fd, content, SIZE, 0), SIZE);
+    found = memmem(content, SIZE, secret, length) != NULL;
+    free(content);
+    close(fd);
+    return found;
 }
 
 int listen_anywhere(uint16_t *port)

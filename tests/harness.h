@@ -44,6 +44,10 @@ void capture_log_begin(int threshold);
 
 size_t count_lines(const char *text);
 
+/* Calls FUNCTION(ARGUMENT); does its stack hold LENGTH bytes of SECRET then? */
+bool leaves_on_stack(void (*function)(void *argument), void *argument, const void *secret,
+                     size_t length);
+
 /* A listening socket on 127.0.0.1; *PORT: at which port. */
 int listen_anywhere(uint16_t *port);
 /* Connects to 127.0.0.1 at PORT; blocking. -1 with errno set. */
