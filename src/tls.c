@@ -369,30 +369,29 @@ static enum tls_result read_records(SSL *ssl, char *buffer, size_t size, size_t 
     }
 }
 
+static struct evbuffer *input_of(SSL *ssl)
+{
+    return bufferevent_get_input(BIO_get_data(SSL_get_rbio(ssl)));
+}
+
 /* What comes after the end is nobody's. */
 static void drop_input(SSL *ssl)
 {
-    struct evbuffer *input = bufferevent_get_input(BIO_get_data(SSL_get_rbio(ssl)));
+    struct evbuffer *input = input_of(ssl);
 
     evbuffer_drain(input, evbuffer_get_length(input));
 }
 
 /*
- * OpenSSL looks at nothing until the header of a record is there, of 5 bytes: a few that are no
- * TLS would have it wait for more. The first byte tells that they are none (RFC 8446, 5.1).
+ * Is the first byte not that of a handshake's record? OpenSSL would wait for a whole header, and
+ * take the hello of SSL 2 (RFC 8446, D.5).
  */
-static bool begins_wrong(SSL *ssl)
+static bool is_foreign(SSL *ssl)
 {
-    BIO *bio = SSL_get_rbio(ssl);
-    unsigned char first;
+    unsigned char type;
 
-    if (BIO_number_read(bio) > 0 ||
-        evbuffer_get_length(bufferevent_get_input(BIO_get_data(bio))) >= SSL3_RT_HEADER_LENGTH ||
-        evbuffer_copyout(bufferevent_get_input(BIO_get_data(bio)), &first, 1) != 1 ||
-        first == SSL3_RT_HANDSHAKE)
-        return false;
-    ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER);
-    return true;
+    return SSL_in_before(ssl) && evbuffer_copyout(input_of(ssl), &type, 1) == 1 &&
+           type != SSL3_RT_HANDSHAKE;
 }
 
 enum tls_result tls_receive(struct tls *tls, struct evbuffer *plain)
@@ -401,8 +400,11 @@ enum tls_result tls_receive(struct tls *tls, struct evbuffer *plain)
     size_t length;
 
     ERR_clear_error();
-    if (begins_wrong(ssl_of(tls)))
+    if (is_foreign(ssl_of(tls))) {
+        ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER); /* as OpenSSL calls it */
+        drop_input(ssl_of(tls));
         return TLS_FAILED;
+    }
     do {
         void *buffer = spare_take();
 

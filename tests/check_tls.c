@@ -350,7 +350,7 @@ END_TEST
 
 START_TEST(what_is_no_tls_fails)
 {
-    static const char *const texts[] = { "GET / HTTP/1.0\r\n\r\n", "just a line\n",
+    static const char *const texts[] = { "GET / HTTP/1.0\r\n\r\n", "just a line\n", "h",
                                          "\x16\x03\x01\x70\x70 too long" };
 
     begin();

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -413,22 +414,35 @@ def a_handshake_has_a_deadline(model):
 
 @scenario
 def plain_text_is_refused(model):
-    """Whatever is no TLS: the connection is closed, with an alert at most."""
-    with Echod("-v", "--model=" + model, *certificates().server, "tls://127.0.0.1:0") as echod:
-        for number, text in enumerate([b"hello\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 99,
-                                       b"\x16\x03\x01\xff\xff", NOISE[:MIB], b"hi\n", b"\n"], 1):
+    """Whatever is no TLS: the connection is closed at once, with an alert at most."""
+    with Echod("-vv", "--model=" + model, "--handshake-timeout=1h", *certificates().server,
+               "tls://127.0.0.1:0") as echod:
+        for number, text in enumerate([b"h", b"hi", b"hello\n", b"GET / HTTP/1.1\r\n\r\n",
+                                       b"\x00" * 99, b"\x16\x03\x01\xff\xff", NOISE[:MIB]], 1):
             with echod.connect() as client:
                 with contextlib.suppress(ConnectionError):
                     client.sendall(text)
                 with contextlib.suppress(ConnectionError):
                     assert len(receive_all(client)) <= 7
             echod.wait_line("closed", number, reason="tls", in_=0, out=0)
+        assert echod.lines("handshake-failed")[0]["error"] == "wrong version number"
         with echod.connect() as client:  # nor is nothing at all: that is a health probe
             client.shutdown(socket.SHUT_WR)
             assert receive_all(client) == b""
         with Client(echod, trusting()) as client:
             echo(client, b"hello")
         assert len(echod.lines("closed")) >= 7
+
+
+@scenario
+def a_hello_of_ssl_2_is_refused():
+    """As clients once sent it, to whatever version the server might speak (RFC 8446, D.5)."""
+    hello = b"\x01\x03\x03" + struct.pack(">HHH", 3, 0, 32) + b"\x00\xc0\x2f" + b"R" * 32
+    with Echod("-vv", *certificates().server, "tls://127.0.0.1:0") as echod:
+        with echod.connect() as client:
+            client.sendall(struct.pack(">H", 0x8000 | len(hello)) + hello)
+            assert receive_all(client) == b""
+        echod.wait_line("handshake-failed", error="wrong version number")
 
 
 @scenario
