@@ -21,7 +21,7 @@ struct evbuffer;
 
 struct chatline {  /* all zero: nothing has come */
     char *text;    /* the line that was taken: clean UTF-8, not terminated; until the next call */
-    size_t length; /* of it, in bytes */
+    size_t length; /* of it, in bytes; where that is 0, text may be NULL */
     char *bytes;   /* the rest is chatline's own: what came of the line... */
     size_t came;   /* ... so much... */
     size_t room;   /* ... and the memory for it, which holds the text as well */

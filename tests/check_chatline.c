@@ -34,7 +34,8 @@ static void tell(const char *data, size_t length)
 {
     if (length > sizeof(here.told) - here.length)
         length = sizeof(here.told) - here.length;
-    memcpy(here.told + here.length, data, length);
+    if (length > 0) /* an empty text may be NULL */
+        memcpy(here.told + here.length, data, length);
     here.length += length;
 }
 

@@ -9,7 +9,7 @@
 #include "src/chatline.h"
 #include "src/defaults.h"
 
-enum { INPUT_MOST = 65536, PIECES_MOST = 4096 };
+enum { INPUT_MOST = 3 * CHAT_LINE_MOST, PIECES_MOST = 1024 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
