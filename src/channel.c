@@ -30,6 +30,7 @@ struct channel {
     STAILQ_HEAD(frames, frame) waiting;
     size_t waiting_bytes;
     uint64_t sent; /* bytes, given to the kernel */
+    bool has_ended;
     const struct channel_handler *handler;
     void *context;
 };
@@ -152,7 +153,7 @@ uint64_t channel_taken(const struct channel *channel)
 
 void channel_listen(struct channel *channel, bool on)
 {
-    if (on)
+    if (on && !channel->has_ended)
         event_add(channel->readable, NULL);
     else
         event_del(channel->readable);
@@ -189,6 +190,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
         return;
     if (length < (ssize_t) sizeof(type)) {
         event_del(channel->readable);
+        channel->has_ended = true;
         channel->handler->ended(channel->context);
         return;
     }

@@ -75,30 +75,44 @@ static const struct {
     { "/help", tell_help },
 };
 
+/* The command that a line of LENGTH bytes begins with, its word in *WORD bytes; NULL: none. */
+static command *find_command(const char *text, size_t length, size_t *word)
+{
+    const char *space = memchr(text, ' ', length);
+
+    *word = space != NULL ? (size_t) (space - text) : length;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strlen(commands[i].name) == *word && memcmp(commands[i].name, text, *word) == 0)
+            return commands[i].run;
+    return NULL;
+}
+
 static void refuse_command(struct chatter *chatter, const char *word, size_t length)
 {
     char text[80];
 
-    snprintf(text, sizeof(text), "* no such command: %.*s; try /help\n",
-             (int) (length < COMMAND_SHOWN ? length : COMMAND_SHOWN), word);
+    if (length > COMMAND_SHOWN)
+        for (length = COMMAND_SHOWN; (word[length] & 0xc0) == 0x80;)
+            length--; /* no part of a character */
+    snprintf(text, sizeof(text), "* no such command: %.*s; try /help\n", (int) length, word);
     room_tell(chatter->member, text);
 }
 
 /* `/WORD`, or `/WORD ARGUMENT`. */
 static bool run_command(struct chatter *chatter, const char *text, size_t length)
 {
-    const char *space = memchr(text, ' ', length);
-    size_t word = space != NULL ? (size_t) (space - text) : length, skip = word;
+    size_t word;
+    command *run = find_command(text, length, &word);
 
-    while (skip < length && text[skip] == ' ')
-        skip++;
-    while (length > skip && text[length - 1] == ' ')
+    if (run == NULL) {
+        refuse_command(chatter, text, word);
+        return true;
+    }
+    while (word < length && text[word] == ' ')
+        word++;
+    while (length > word && text[length - 1] == ' ')
         length--;
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strlen(commands[i].name) == word && memcmp(commands[i].name, text, word) == 0)
-            return commands[i].run(chatter, &text[skip], length - skip);
-    refuse_command(chatter, text, word);
-    return true;
+    return run(chatter, &text[word], length - word);
 }
 
 /* False: no memory. */
@@ -179,20 +193,29 @@ static void chat_writable(struct conn *conn)
     room_drained(chatter->member);
 }
 
+/* A line that was not looked at in time is said, if it is not a command; false: it was the last. */
+static bool say_late(struct chatter *chatter)
+{
+    const struct chatline *line = &chatter->line;
+    enum chatline_result result = chatline_take(&chatter->line, chatter->input);
+    size_t word;
+
+    if (result == CHATLINE_MORE)
+        result = chatline_end(&chatter->line);
+    if (result != CHATLINE_WHOLE || line->length == 0)
+        return result == CHATLINE_WHOLE || result == CHATLINE_TOO_LONG;
+    if (line->text[0] != '/')
+        return say(chatter, line->text, line->length);
+    return find_command(line->text, line->length, &word) != quit;
+}
+
 /* What it said and nobody has looked at yet still counts, and so does a last line without end. */
 static void chat_ending(struct conn *conn)
 {
     struct chatter *chatter = conn_state(conn);
-    const struct chatline *line = &chatter->line;
-    enum chatline_result result;
 
-    do {
-        result = chatline_take(&chatter->line, chatter->input);
-        if (result == CHATLINE_MORE)
-            result = chatline_end(&chatter->line);
-        if (result == CHATLINE_WHOLE && line->length > 0 && line->text[0] != '/')
-            (void) say(chatter, line->text, line->length);
-    } while (result == CHATLINE_WHOLE || result == CHATLINE_TOO_LONG);
+    while (say_late(chatter))
+        continue;
     room_leave(chatter->member);
     chatter->member = NULL;
 }

@@ -46,6 +46,7 @@ struct elsewhere {
     void *context;
     char id[ID_LENGTH + 1];
     bool is_up;
+    uint64_t published; /* bytes */
     LIST_HEAD(, server) servers;
     struct chat_names names;
     unsigned last_server;
@@ -76,7 +77,10 @@ static bool publish(struct elsewhere *elsewhere, const char *kind, const char *b
     int head = snprintf(message, HEAD_MAX, MAGIC " %s %s\n", elsewhere->id, kind);
 
     memcpy(&message[head], body, length);
-    return redisbus_publish(elsewhere->bus, message, (size_t) head + length);
+    if (!redisbus_publish(elsewhere->bus, message, (size_t) head + length))
+        return false;
+    elsewhere->published += (size_t) head + length;
+    return true;
 }
 
 static void end_names(struct names_message *message)
@@ -238,7 +242,8 @@ static void on_joined(struct elsewhere *elsewhere, struct server *server, struct
 {
     char name[CHAT_NAME_MOST + 1];
 
-    if (!next_name(&message->body, &message->length, name))
+    if (!next_name(&message->body, &message->length, name) ||
+        find_member(elsewhere, server, name) != NULL)
         return;
     add_member(elsewhere, server, name);
     tell(elsewhere, name, "joined");
@@ -318,6 +323,7 @@ static bool parse(const char *data, size_t length, struct message *message)
 {
     const char *end = memchr(data, '\n', length < HEAD_MAX ? length : HEAD_MAX);
     char head[HEAD_MAX + 1];
+    int id = 0, kind = 0;
 
     if (end == NULL)
         return false;
@@ -325,8 +331,19 @@ static bool parse(const char *data, size_t length, struct message *message)
     head[end - data] = '\0';
     message->body = end + 1;
     message->length = length - (size_t) (end + 1 - data);
-    return sscanf(head, MAGIC " %16[0-9a-f] %15[a-z]", message->id, message->kind) == 2 &&
-           strlen(message->id) == ID_LENGTH;
+    return sscanf(head, MAGIC " %16[0-9a-f]%n %15[a-z]%n", message->id, &id, message->kind,
+                  &kind) == 2 &&
+           id == (int) (sizeof(MAGIC) + ID_LENGTH) && kind == (int) (end - data);
+}
+
+/* Where KIND stands in the table; the number of kinds: nowhere. */
+static size_t find_kind(const char *kind)
+{
+    size_t i = 0;
+
+    while (i < sizeof(kinds) / sizeof(kinds[0]) && strcmp(kinds[i].kind, kind) != 0)
+        i++;
+    return i;
 }
 
 static void on_received(void *context, const void *data, size_t length)
@@ -334,16 +351,18 @@ static void on_received(void *context, const void *data, size_t length)
     struct elsewhere *elsewhere = context;
     struct message message;
     struct server *server;
+    size_t kind;
 
     if (!parse(data, length, &message) || strcmp(message.id, elsewhere->id) == 0)
+        return;
+    kind = find_kind(message.kind);
+    if (kind == sizeof(kinds) / sizeof(kinds[0]))
         return;
     server = find_server(elsewhere, message.id);
     if (server == NULL)
         return;
     server->heard_at = clock_ms();
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-        if (strcmp(kinds[i].kind, message.kind) == 0)
-            kinds[i].run(elsewhere, server, &message);
+    kinds[kind].run(elsewhere, server, &message);
 }
 
 static void on_up(void *context)
@@ -468,4 +487,9 @@ const struct chat_names *elsewhere_names(const struct elsewhere *elsewhere)
 size_t elsewhere_pending(const struct elsewhere *elsewhere)
 {
     return elsewhere != NULL ? redisbus_pending(elsewhere->bus) : 0;
+}
+
+uint64_t elsewhere_taken(const struct elsewhere *elsewhere)
+{
+    return elsewhere != NULL ? elsewhere->published - redisbus_pending(elsewhere->bus) : 0;
 }

@@ -45,7 +45,8 @@ bool elsewhere_has(const struct elsewhere *elsewhere, const char *name);
 /* Who is there; NULL: the bus is away, or there is none. */
 const struct chat_names *elsewhere_names(const struct elsewhere *elsewhere);
 
-/* Bytes that wait for the bus. */
+/* Bytes that wait for the bus, and a number that changes when it takes some. */
 size_t elsewhere_pending(const struct elsewhere *elsewhere);
+uint64_t elsewhere_taken(const struct elsewhere *elsewhere);
 
 #endif

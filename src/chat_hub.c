@@ -29,7 +29,6 @@ struct link {
     struct channel *channel; /* NULL: it does not run */
     struct chat_members members;
     struct gauge gauge;
-    bool is_unheard; /* it is not read from */
 };
 
 struct hub {
@@ -39,6 +38,7 @@ struct hub {
     uint64_t guests; /* names given so far */
     struct elsewhere *elsewhere; /* NULL: there is no bus */
     struct gauge bus_gauge;
+    bool is_held; /* rooms are not read from */
     struct event *tick;
     unsigned count;
     struct link links[];
@@ -57,43 +57,40 @@ static const struct gauge_limits link_limits = { CHAT_MUCH, CHAT_WORKER_PATIENCE
 
 static enum gauge_state look(struct link *link)
 {
-    if (link->channel == NULL) {
+    size_t waiting = link->channel != NULL ? channel_waiting(link->channel) : 0;
+
+    if (waiting <= CHAT_MUCH) { /* nearly always: nobody is asked what was taken */
         link->gauge.state = GAUGE_FREE;
         return GAUGE_FREE;
     }
-    return gauge_look(&link->gauge, &link_limits, channel_waiting(link->channel),
-                      channel_taken(link->channel), clock_ms());
+    return gauge_look(&link->gauge, &link_limits, waiting, channel_taken(link->channel),
+                      clock_ms());
 }
 
 /* What other servers are told. */
 static enum gauge_state look_at_bus(struct hub *hub)
 {
-    size_t pending = elsewhere_pending(hub->elsewhere);
-
-    return gauge_look(&hub->bus_gauge, &link_limits, pending, pending, clock_ms());
+    return gauge_look(&hub->bus_gauge, &link_limits, elsewhere_pending(hub->elsewhere),
+                      elsewhere_taken(hub->elsewhere), clock_ms());
 }
 
-/* A room is heard unless one holds it back: another one, for its own lines do not go to itself. */
+/* Nobody is heard while there is one with much waiting, be it by what it asked for itself. */
 static void adjust(struct hub *hub)
 {
     enum gauge_state bus = look_at_bus(hub);
-    unsigned holders = (bus == GAUGE_HOLDS), watched = (bus != GAUGE_FREE);
+    bool is_held = bus == GAUGE_HOLDS, is_watched = bus != GAUGE_FREE;
 
     for (unsigned i = 0; i < hub->count; i++) {
         enum gauge_state state = look(&hub->links[i]);
 
-        holders += (state == GAUGE_HOLDS);
-        watched += (state != GAUGE_FREE);
+        is_held = is_held || state == GAUGE_HOLDS;
+        is_watched = is_watched || state != GAUGE_FREE;
     }
-    for (unsigned i = 0; i < hub->count; i++) {
-        struct link *link = &hub->links[i];
-        bool is_unheard = holders > (link->gauge.state == GAUGE_HOLDS);
-
-        if (link->channel != NULL && is_unheard != link->is_unheard)
-            channel_listen(link->channel, !is_unheard);
-        link->is_unheard = is_unheard;
-    }
-    if (watched > 0 && !event_pending(hub->tick, EV_TIMEOUT, NULL))
+    for (unsigned i = 0; i < hub->count && is_held != hub->is_held; i++)
+        if (hub->links[i].channel != NULL)
+            channel_listen(hub->links[i].channel, !is_held);
+    hub->is_held = is_held;
+    if (is_watched && !event_pending(hub->tick, EV_TIMEOUT, NULL))
         reactor_start_timer(hub->tick, CHAT_TICK_MS);
 }
 
@@ -171,6 +168,7 @@ static void answer(struct link *link, const struct chat_answer *answer, const ch
     memcpy(payload, answer, sizeof(*answer));
     memcpy(payload + sizeof(*answer), text, length);
     channel_send(link->channel, CHAT_ANSWER, payload, sizeof(*answer) + length, -1);
+    adjust(link->hub);
 }
 
 /* Gives MEMBER the name that it asks for, and tells it so, and all. */
@@ -179,6 +177,7 @@ static void rename_member(struct link *link, struct chat_member *member, const c
     struct chat_answer given = { .member = member->number, .is_last = true };
     char before[CHAT_NAME_MOST + 1], notice[NOTICE_MAX];
     struct hub *hub = link->hub;
+    bool is_taken;
     int length;
 
     if (strcmp(member->name, name) == 0) {
@@ -187,8 +186,10 @@ static void rename_member(struct link *link, struct chat_member *member, const c
         return;
     }
     memcpy(before, member->name, strlen(member->name) + 1);
-    if (elsewhere_has(hub->elsewhere, name) || !chat_names_set(&hub->names, member, name)) {
-        length = snprintf(notice, sizeof(notice), "* %s is taken\n", name);
+    is_taken = elsewhere_has(hub->elsewhere, name) || chat_names_find(&hub->names, name) != NULL;
+    if (is_taken || !chat_names_set(&hub->names, member, name)) {
+        length = snprintf(notice, sizeof(notice), "* %s is %s\n", name,
+                          is_taken ? "taken" : "not to be had: no memory");
         answer(link, &given, notice, (size_t) length);
         return;
     }
@@ -224,10 +225,12 @@ static void join_member(struct link *link, uint32_t number)
     char notice[NOTICE_MAX];
     int length;
 
-    if (member == NULL)
-        return; /* it stays without a name, and is not heard */
-    if (!name_guest(hub, member)) {
+    if (member != NULL && !name_guest(hub, member)) {
         chat_names_remove(&hub->names, member);
+        member = NULL;
+    }
+    if (member == NULL) { /* no memory: the answer gives no name */
+        answer(link, &given, "", 0);
         return;
     }
     count_members(hub);
@@ -416,8 +419,7 @@ static bool join(void *context, unsigned worker, int fd)
         close(fd);
         return false;
     }
-    link->is_unheard = false;
-    adjust(hub);
+    channel_listen(link->channel, !hub->is_held);
     return true;
 }
 

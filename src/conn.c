@@ -519,7 +519,7 @@ static void stop_holding(struct conn *conn)
     if (!conn->is_held)
         return;
     conn->is_held = false;
-    conn->peer_done = conn->has_ended;
+    conn->peer_done |= conn->has_ended;
     if (!conn->peer_done)
         bufferevent_enable(conn->wire.bev, EV_READ);
 }

@@ -84,7 +84,7 @@ struct stats {
     _Atomic uint64_t connections;           /* numbers given so far: unique across workers */
     _Atomic uint64_t worker_restarts;       /* written by the supervisor, as are the next two */
     _Atomic uint64_t chat_members;          /* now */
-    _Atomic uint64_t chat_dropped;          /* lines, not passed on to a worker that is stuck */
+    _Atomic uint64_t chat_dropped;          /* lines that a worker or the bus had no room for */
     _Atomic uint64_t paused[PAUSE_REASONS]; /* pauses, of all workers */
     struct stats_block blocks[];
 };

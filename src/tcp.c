@@ -27,9 +27,7 @@ void tcp_set_defaults(int fd)
 
 void tcp_limit_unsent(int fd)
 {
-    int bytes = UNSENT_MOST;
-
-    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_MOST);
 }
 
 int tcp_unread(int fd)
