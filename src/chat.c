@@ -26,6 +26,14 @@ struct chatter {
     struct room_member *member;
     struct evbuffer *input; /* what came, and was not looked at yet */
     struct chatline line;
+    bool is_ending; /* nothing more comes */
+};
+
+/* How far it has come with what came. */
+enum progress {
+    HAS_ALL,
+    HAS_TO_WAIT,
+    HAS_ENDED, /* and is gone */
 };
 
 /* What a member can ask for; false: that ended its connection. */
@@ -53,6 +61,8 @@ static bool quit(struct chatter *chatter, const char *argument, size_t length)
     (void) argument;
     (void) length;
     evbuffer_drain(chatter->input, evbuffer_get_length(chatter->input));
+    if (chatter->is_ending)
+        return true;
     conn_finish(chatter->conn, CLOSE_EOF);
     return false;
 }
@@ -75,18 +85,6 @@ static const struct {
     { "/help", tell_help },
 };
 
-/* The command that a line of LENGTH bytes begins with, its word in *WORD bytes; NULL: none. */
-static command *find_command(const char *text, size_t length, size_t *word)
-{
-    const char *space = memchr(text, ' ', length);
-
-    *word = space != NULL ? (size_t) (space - text) : length;
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strlen(commands[i].name) == *word && memcmp(commands[i].name, text, *word) == 0)
-            return commands[i].run;
-    return NULL;
-}
-
 static void refuse_command(struct chatter *chatter, const char *word, size_t length)
 {
     char text[80];
@@ -101,18 +99,18 @@ static void refuse_command(struct chatter *chatter, const char *word, size_t len
 /* `/WORD`, or `/WORD ARGUMENT`. */
 static bool run_command(struct chatter *chatter, const char *text, size_t length)
 {
-    size_t word;
-    command *run = find_command(text, length, &word);
+    const char *space = memchr(text, ' ', length);
+    size_t word = space != NULL ? (size_t) (space - text) : length, skip = word;
 
-    if (run == NULL) {
-        refuse_command(chatter, text, word);
-        return true;
-    }
-    while (word < length && text[word] == ' ')
-        word++;
-    while (length > word && text[length - 1] == ' ')
+    while (skip < length && text[skip] == ' ')
+        skip++;
+    while (length > skip && text[length - 1] == ' ')
         length--;
-    return run(chatter, &text[word], length - word);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strlen(commands[i].name) == word && memcmp(commands[i].name, text, word) == 0)
+            return commands[i].run(chatter, &text[skip], length - skip);
+    refuse_command(chatter, text, word);
+    return true;
 }
 
 /* False: no memory. */
@@ -139,26 +137,45 @@ static bool handle(struct chatter *chatter, enum chatline_result result)
         return run_command(chatter, line->text, line->length);
     if (result == CHATLINE_WHOLE && say(chatter, line->text, line->length))
         return true;
+    if (chatter->is_ending)
+        return true;
     conn_close(chatter->conn, CLOSE_ERROR);
     return false;
 }
 
+/* A last line without an end counts. */
+static enum chatline_result next_line(struct chatter *chatter)
+{
+    enum chatline_result result = chatline_take(&chatter->line, chatter->input);
+
+    return result == CHATLINE_MORE && chatter->is_ending ? chatline_end(&chatter->line) : result;
+}
+
 /* Takes what came, line by line, as long as it may. */
+static enum progress take_lines(struct chatter *chatter)
+{
+    while (room_may_speak(chatter->member)) {
+        enum chatline_result result = next_line(chatter);
+
+        if (result == CHATLINE_MORE)
+            return HAS_ALL;
+        if (!handle(chatter, result))
+            return HAS_ENDED;
+    }
+    return HAS_TO_WAIT;
+}
+
 static void go_on(void *context)
 {
     struct chatter *chatter = context;
+    enum progress progress = take_lines(chatter);
 
-    while (room_may_speak(chatter->member)) {
-        enum chatline_result result = chatline_take(&chatter->line, chatter->input);
-
-        if (result == CHATLINE_MORE) {
-            conn_go_on(chatter->conn);
-            return;
-        }
-        if (!handle(chatter, result))
-            return;
-    }
-    conn_hold(chatter->conn);
+    if (progress == HAS_TO_WAIT)
+        conn_hold(chatter->conn);
+    else if (progress == HAS_ALL && chatter->is_ending)
+        conn_finish(chatter->conn, CLOSE_EOF);
+    else if (progress == HAS_ALL)
+        conn_go_on(chatter->conn);
 }
 
 static void chat_received(struct conn *conn, struct evbuffer *input)
@@ -193,31 +210,17 @@ static void chat_writable(struct conn *conn)
     room_drained(chatter->member);
 }
 
-/* A line that was not looked at in time is said, if it is not a command; false: it was the last. */
-static bool say_late(struct chatter *chatter)
-{
-    const struct chatline *line = &chatter->line;
-    enum chatline_result result = chatline_take(&chatter->line, chatter->input);
-    size_t word;
-
-    if (result == CHATLINE_MORE)
-        result = chatline_end(&chatter->line);
-    if (result != CHATLINE_WHOLE || line->length == 0)
-        return result == CHATLINE_WHOLE || result == CHATLINE_TOO_LONG;
-    if (line->text[0] != '/')
-        return say(chatter, line->text, line->length);
-    return find_command(line->text, line->length, &word) != quit;
-}
-
-/* What it said and nobody has looked at yet still counts, and so does a last line without end. */
-static void chat_ending(struct conn *conn)
+/* What it said is heard before it leaves, and what it asked is answered. */
+static bool chat_ending(struct conn *conn)
 {
     struct chatter *chatter = conn_state(conn);
 
-    while (say_late(chatter))
-        continue;
+    chatter->is_ending = true;
+    if (take_lines(chatter) == HAS_TO_WAIT)
+        return false;
     room_leave(chatter->member);
     chatter->member = NULL;
+    return true;
 }
 
 static void chat_closed(struct conn *conn)

@@ -530,13 +530,11 @@ void conn_finish(struct conn *conn, enum close_reason reason)
 
     if (conn->phase == PHASE_HANDSHAKE)
         abandon(conn, reason);
-    if (conn->phase != PHASE_OPEN)
+    if (conn->phase != PHASE_OPEN || (service->ending != NULL && !service->ending(conn)))
         return;
     conn->reason = reason;
     stop_holding(conn);
     set_phase(conn, PHASE_FINISHING);
-    if (service->ending != NULL)
-        service->ending(conn);
     conn->has_all = !wire_is_pending(&conn->wire) && wire_unacknowledged(&conn->wire) == 0;
     wire_finish(&conn->wire);
     if (!wire_is_pending(&conn->wire))

@@ -46,8 +46,12 @@ struct service {
     void (*received)(struct conn *conn, struct evbuffer *input);
     /* All that was pending has gone to the kernel. */
     void (*writable)(struct conn *conn);
-    /* The peer has sent all that it will, or we drain: the last occasion to send. Ends nothing. */
-    void (*ending)(struct conn *conn);
+    /*
+     * The peer has sent all that it will, or we drain: the last occasion to send. It ends nothing
+     * itself. False: not yet; the service then calls conn_finish as soon as it can, and is asked
+     * again.
+     */
+    bool (*ending)(struct conn *conn);
     /* The connection is going away: release its state. Nothing can be sent. */
     void (*closed)(struct conn *conn);
 

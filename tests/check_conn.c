@@ -690,15 +690,23 @@ static void probe_received(struct conn *conn, struct evbuffer *input)
         conn_close(conn, CLOSE_ERROR);
 }
 
-static void probe_ending(struct conn *conn)
+static bool puts_off; /* the end, once */
+
+static bool probe_ending(struct conn *conn)
 {
     struct evbuffer *last = evbuffer_new();
 
     note(conn, "ending");
+    if (puts_off) {
+        evbuffer_free(last);
+        puts_off = false;
+        return false;
+    }
     evbuffer_add(last, "bye", 3);
     conn_send(conn, last);
     ck_assert_uint_eq(evbuffer_get_length(last), 0);
     evbuffer_free(last);
+    return true;
 }
 
 static void probe_writable(struct conn *conn)
@@ -745,6 +753,24 @@ START_TEST(a_service_is_told_in_order)
     ck_assert(reads_eof(client));
     close(client);
     ck_assert_str_eq(noted, "opened received received writable ending closed ");
+    free_reactor();
+}
+END_TEST
+
+START_TEST(a_service_may_put_off_the_end)
+{
+    int client = serve_probe();
+
+    puts_off = true;
+    shutdown(client, SHUT_WR);
+    loop_for(here.set.base, 20);
+    ck_assert_str_eq(noted, "opened ending ");
+    conn_finish(only(), CLOSE_EOF);
+    expect_text(client, "bye");
+    ck_assert(reads_eof(client));
+    expect_closed(CLOSE_EOF);
+    close(client);
+    ck_assert_str_eq(noted, "opened ending ending closed ");
     free_reactor();
 }
 END_TEST
@@ -1093,6 +1119,7 @@ int main(void)
         the_queue_is_in_order_of_last_activity,
         a_descriptor_is_free_before_it_is_told,
         a_service_is_told_in_order,
+        a_service_may_put_off_the_end,
         what_is_sent_keeps_its_order,
         a_service_may_end_the_connection,
         a_slow_reader_moves,

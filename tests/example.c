@@ -58,12 +58,13 @@ static void tally_received(struct conn *conn, struct evbuffer *input)
 }
 
 /* The client has said all, or the server drains: the last word. FIN follows by itself. */
-static void tally_ending(struct conn *conn)
+static bool tally_ending(struct conn *conn)
 {
     struct tally *tally = conn_state(conn);
 
     evbuffer_add_printf(tally->answer, "%llu bytes\n", (unsigned long long) tally->bytes);
     conn_send(conn, tally->answer);
+    return true;
 }
 
 const struct service echo_service = {

@@ -8,6 +8,7 @@ AM_TESTS_ENVIRONMENT = \
 
 scenarios = \
 	tests/activation.t \
+	tests/chat.t \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
