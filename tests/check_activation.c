@@ -43,7 +43,8 @@ static int take(void *argument)
     for (size_t i = 0; activation.wrong == NULL && i < activation.count; i++) {
         const struct passed *passed = &activation.list[i];
 
-        fprintf(stderr, "%d %s %s%s%s\n", passed->fd,
+        fprintf(stderr, "%d %s%s %s%s%s\n", passed->fd,
+                passed->endpoint.service == ENDPOINT_CHAT ? "chat+" : "",
                 endpoint_transport_name(passed->endpoint.transport), passed->endpoint.host,
                 fcntl(passed->fd, F_GETFL) & O_NONBLOCK ? "" : " blocking",
                 fcntl(passed->fd, F_GETFD) & FD_CLOEXEC ? "" : " inherited");
@@ -102,6 +103,18 @@ START_TEST(each_is_what_it_is)
 }
 END_TEST
 
+START_TEST(a_name_may_be_a_service)
+{
+    expect((struct plan){ .fds = { open_ip(SOCK_STREAM), open_unix(SOCK_STREAM, "echod-c", 7),
+                                   open_ip(SOCK_STREAM), open_ip(SOCK_STREAM) },
+                          .count = 4,
+                          .names = "chat:chat:chat+tls:chat+tcp" },
+           "3 chat+tcp \n4 chat+unix @echod-c\n5 chat+tls \n6 chat+tcp \n");
+    expect((struct plan){ .fds = { open_ip(SOCK_DGRAM) }, .count = 1, .names = "chat" },
+           "only echo is served over udp: descriptor 3, named chat\n");
+}
+END_TEST
+
 START_TEST(the_longest_name_is_whole)
 {
     char name[107], text[150];
@@ -115,7 +128,8 @@ END_TEST
 
 START_TEST(names_that_say_nothing)
 {
-    static const char *const names[] = { "unknown", "tcp", "udp", "Echo", "x", "echod.socket" };
+    static const char *const names[] = { "unknown", "tcp", "udp", "Echo", "x", "echod.socket",
+                                         "chats", "Chat" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         expect((struct plan){ .fds = { open_ip(SOCK_STREAM) }, .count = 1, .names = names[i] },
@@ -134,6 +148,8 @@ START_TEST(names_that_say_what_cannot_be)
         { "echo+tsl", "unknown transport" },
         { "+tls", "unknown service" },
         { "chit+tcp", "unknown service" },
+        { "chat+udp", "only echo is served over udp" },
+        { "chat+unix", "not a socket of the transport that its name says" },
         { "metrics", "unknown service" },
     };
 
@@ -190,6 +206,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         each_is_what_it_is,
+        a_name_may_be_a_service,
         the_longest_name_is_whole,
         names_that_say_nothing,
         names_that_say_what_cannot_be,

@@ -43,6 +43,23 @@ START_TEST(good_texts_are_understood)
 }
 END_TEST
 
+START_TEST(a_service_stands_before_the_transport)
+{
+    static const char *const texts[] = { "chat+tcp://localhost:7777", "chat+tls://[::1]:0",
+                                         "chat+unix://@chat" };
+    static const enum endpoint_transport transports[] = { ENDPOINT_TCP, ENDPOINT_TLS,
+                                                          ENDPOINT_UNIX };
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct endpoint endpoint;
+
+        ck_assert_ptr_null(endpoint_parse(texts[i], &endpoint));
+        ck_assert_int_eq(endpoint.service, ENDPOINT_CHAT);
+        ck_assert_int_eq(endpoint.transport, transports[i]);
+    }
+}
+END_TEST
+
 static const struct {
     const char *text, *wrong;
 } malformed[] = {
@@ -81,6 +98,9 @@ static const struct {
     { "chit+tcp://localhost:1", "unknown service" },
     { "+tcp://localhost:1", "unknown service" },
     { "ech+tcp://localhost:1", "unknown service" },
+    { "chats+tcp://localhost:1", "unknown service" },
+    { "chat://localhost:1", "unknown transport" },
+    { "chat+udp://localhost:1", "only echo is served over udp" },
     { "echo+echo+tcp://localhost:1", "unknown transport" },
     { "echo+://localhost:1", "unknown transport" },
     { "://localhost:1", "unknown transport" },
@@ -419,6 +439,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         good_texts_are_understood,
+        a_service_stands_before_the_transport,
         malformed_texts_are_refused_for_what_is_wrong,
         transports_and_keys_are_understood,
         the_longest_path_fits,
