@@ -16,6 +16,7 @@ plain_units = \
 	tests/check_access \
 	tests/check_descriptors \
 	tests/check_endpoint \
+	tests/check_gauge \
 	tests/check_limits \
 	tests/check_log \
 	tests/check_main \
@@ -61,6 +62,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 
 inject_units = \
 	tests/check_channel \
+	tests/check_chat_names \
 	tests/check_chatline \
 	tests/check_conn \
 	tests/check_credentials \
@@ -91,6 +93,8 @@ TESTS += $(inject_units)
 
 tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
+tests_check_chat_names_LDFLAGS = $(inject_flags) -Wl,--wrap=tsearch
+tests_check_chat_names_LDADD = $(inject_libraries)
 tests_check_chatline_LDFLAGS = $(inject_flags)
 tests_check_chatline_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
