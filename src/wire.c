@@ -8,6 +8,9 @@
 #include "fastpath.h"
 #include "tcp.h"
 
+/* Each chain of an evbuffer takes so much memory at least, however little it holds. */
+enum { CHAIN_LEAST = 1024 };
+
 bool wire_open(struct wire *wire, struct event_base *base, struct tls_context *tls)
 {
     wire->bev = bufferevent_socket_new(base, wire->fd, 0);
@@ -60,12 +63,26 @@ static size_t records_sent(struct wire *wire)
     return sent;
 }
 
+/* Appends DATA to what waits: what is less than a chain would take is copied to the end. */
+static void append(struct evbuffer *output, struct evbuffer *data)
+{
+    char piece[CHAIN_LEAST];
+    ssize_t length = evbuffer_get_length(data) <= sizeof(piece)
+                         ? evbuffer_copyout(data, piece, sizeof(piece))
+                         : -1;
+
+    if (length > 0 && evbuffer_add(output, piece, (size_t) length) == 0)
+        evbuffer_drain(data, (size_t) length);
+    else
+        evbuffer_add_buffer(output, data);
+}
+
 static size_t send_plain(struct wire *wire, struct evbuffer *data)
 {
     size_t sent = wire_is_pending(wire) ? 0 : fastpath_send(wire->bev, data);
 
     if (evbuffer_get_length(data) > 0)
-        evbuffer_add_buffer(wire_output(wire), data);
+        append(wire_output(wire), data);
     return sent;
 }
 
