@@ -230,7 +230,7 @@ static void chat_closed(struct conn *conn)
     if (chatter == NULL)
         return;
     if (chatter->member != NULL)
-        room_leave(chatter->member);
+        room_drop(chatter->member);
     if (chatter->input != NULL)
         evbuffer_free(chatter->input);
     chatline_clear(&chatter->line);

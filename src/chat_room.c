@@ -37,6 +37,7 @@ struct room_member {
     TAILQ_ENTRY(room_member) link;    /* in members, or newcomers */
     TAILQ_ENTRY(room_member) stopped; /* in stopped, if is_stopped */
     TAILQ_ENTRY(room_member) watched; /* in watched, unless gauge says that it is free */
+    TAILQ_ENTRY(room_member) doomed;  /* in doomed, if is_doomed */
     struct room *room;
     struct conn *conn;
     void *context;
@@ -46,6 +47,8 @@ struct room_member {
     bool is_stopped;               /* it wanted to speak, and is to go on... */
     bool is_full;                  /* ... or will be, once it has taken what waits for it */
     bool has_spoken;               /* in this block */
+    bool is_doomed;                /* it is to be closed, for the reason */
+    enum close_reason reason;
     struct gauge gauge;
 };
 
@@ -55,7 +58,7 @@ struct room {
     struct channel *bus;
     bool is_alone, is_deaf; /* deaf: it does not read the bus */
     room_go_on *go_on;
-    struct member_queue members, newcomers, stopped, watched;
+    struct member_queue members, newcomers, stopped, watched, doomed;
     uint32_t last_number;
     size_t holders;       /* of those watched, who make progress */
     struct block *block;  /* what was said, and not yet passed on; NULL: nothing */
@@ -69,6 +72,35 @@ struct room {
 };
 
 static const struct gauge_limits member_limits = { CHAT_MUCH, CHAT_MEMBER_PATIENCE_MS };
+
+static bool is_newcomer(const struct room_member *member)
+{
+    return member->name[0] == '\0';
+}
+
+/* At the end of this round of events the block goes out, and it is seen who is to be read from. */
+static void schedule(struct room *room)
+{
+    event_active(room->flush, EV_TIMEOUT, 0);
+}
+
+/* Has MEMBER closed at the end of this round: here we may be deep inside a callback of its own. */
+static void doom(struct room_member *member, enum close_reason reason)
+{
+    if (!member->is_doomed)
+        TAILQ_INSERT_TAIL(&member->room->doomed, member, doomed);
+    member->is_doomed = true;
+    member->reason = reason;
+    schedule(member->room);
+}
+
+static void close_doomed(struct room *room)
+{
+    struct room_member *member;
+
+    while ((member = TAILQ_FIRST(&room->doomed)) != NULL)
+        conn_close(member->conn, member->reason);
+}
 
 static bool is_held(const struct room *room)
 {
@@ -96,11 +128,11 @@ static enum gauge_state look(struct room_member *member)
     return now;
 }
 
-/* Closes who takes nothing, once it costs too much. */
+/* Who takes nothing is closed, once it costs too much. */
 static void judge(struct room_member *member)
 {
     if (look(member) == GAUGE_MUTE && conn_pending(member->conn) > CHAT_MOST)
-        conn_close(member->conn, CLOSE_SLOW);
+        doom(member, CLOSE_SLOW);
 }
 
 static void stop(struct room_member *member)
@@ -135,16 +167,18 @@ static void adjust(struct room *room)
     wake(room);
 }
 
-/* At the end of this round of events the block goes out, and it is seen who is to be read from. */
-static void schedule(struct room *room)
+/* Sends TEXT to MEMBER alone. */
+static void send_text(struct room_member *member, const char *text, size_t length)
 {
-    event_active(room->flush, EV_TIMEOUT, 0);
-}
+    struct evbuffer *out = member->room->out;
 
-/* Sends what is in `out` to MEMBER alone. */
-static void send_out(struct room_member *member)
-{
-    conn_send(member->conn, member->room->out);
+    if (length == 0 || member->is_doomed)
+        return;
+    if (evbuffer_add(out, text, length) != 0) {
+        doom(member, CLOSE_ERROR);
+        return;
+    }
+    conn_send(member->conn, out);
     if (look(member) != GAUGE_FREE)
         schedule(member->room);
 }
@@ -196,12 +230,23 @@ static void deliver(struct room_member *member, struct block *block)
     member->has_spoken = false;
     if (!complete) {
         evbuffer_drain(out, evbuffer_get_length(out));
-        conn_close(member->conn, CLOSE_ERROR);
+        doom(member, CLOSE_ERROR);
         return;
     }
     if (evbuffer_get_length(out) > 0)
         conn_send(member->conn, out);
     judge(member);
+}
+
+/* Gives back what BLOCK has room for and does not need: it may have to wait. */
+static struct block *fit(struct block *block)
+{
+    struct block *fitted = realloc(block, sizeof(*block) + block->length);
+
+    if (fitted == NULL)
+        return block;
+    fitted->room = fitted->length;
+    return fitted;
 }
 
 /* To the hub, what was said here. */
@@ -212,21 +257,21 @@ static void send_up(struct room *room)
     room->up_length = 0;
 }
 
-/* What was said goes out to all who are here now. */
+/* What was said goes out to all who are here now. Nobody comes or goes by that. */
 static void pass_on(struct room *room)
 {
-    struct block *block = room->block;
-    struct room_member *member, *next;
+    struct room_member *member;
+    struct block *block;
 
     send_up(room);
-    if (block == NULL)
+    if (room->block == NULL)
         return;
-    room->block = NULL; /* who leaves meanwhile passes on nothing */
+    block = fit(room->block);
     block->users = 1;
-    for (member = TAILQ_FIRST(&room->members); member != NULL; member = next) {
-        next = TAILQ_NEXT(member, link);
-        deliver(member, block);
-    }
+    TAILQ_FOREACH(member, &room->members, link)
+        if (!member->is_doomed)
+            deliver(member, block);
+    room->block = NULL;
     room->span_count = 0;
     release(NULL, 0, block);
 }
@@ -238,6 +283,7 @@ static void on_flush(evutil_socket_t fd, short what, void *context)
     (void) fd;
     (void) what;
     pass_on(room);
+    close_doomed(room);
     adjust(room);
 }
 
@@ -249,7 +295,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     (void) fd;
     (void) what;
     for (member = TAILQ_FIRST(&room->watched); member != NULL; member = next) {
-        next = TAILQ_NEXT(member, watched);
+        next = TAILQ_NEXT(member, watched); /* it may not have to be watched any longer */
         judge(member);
     }
     adjust(room);
@@ -311,15 +357,22 @@ static void hear(struct room *room, const char *text, size_t length)
     end_span(room, NOBODY);
 }
 
-/* So that the hub, and others, hear it before what follows from it. */
-static void ask(struct room_member *member, enum chat_frame frame, const char *name, size_t length)
+/* Before that the hub, and others, hear what was said. False: it cannot arrive. */
+static bool send_question(const struct room_member *member, enum chat_frame frame,
+                          const char *name, size_t length)
 {
     struct chat_question question = { .member = member->number };
 
     memcpy(question.name, name, length);
     send_up(member->room);
-    channel_send(member->room->bus, frame, &question, sizeof(question), -1);
+    return channel_send(member->room->bus, frame, &question, sizeof(question), -1);
+}
+
+static void ask(struct room_member *member, enum chat_frame frame, const char *name, size_t length)
+{
     member->awaits = true;
+    if (!send_question(member, frame, name, length))
+        doom(member, CLOSE_ERROR);
 }
 
 static struct room_member *find(const struct room *room, uint32_t number)
@@ -338,7 +391,7 @@ static struct room_member *find(const struct room *room, uint32_t number)
 static void set_name(struct room_member *member, const char *name)
 {
     struct room *room = member->room;
-    bool is_new = member->name[0] == '\0';
+    bool is_new = is_newcomer(member);
 
     memcpy(member->name, name, sizeof(member->name));
     if (!is_new)
@@ -357,8 +410,7 @@ static void on_answer(struct room *room, const struct chat_answer *answer, const
         return;
     if (answer->name[0] != '\0')
         set_name(member, answer->name);
-    evbuffer_add(room->out, text, length);
-    send_out(member);
+    send_text(member, text, length);
     if (!answer->is_last)
         return;
     member->awaits = false;
@@ -406,6 +458,7 @@ struct room *room_new(struct event_base *base, int bus, bool is_alone, room_go_o
     TAILQ_INIT(&room->newcomers);
     TAILQ_INIT(&room->stopped);
     TAILQ_INIT(&room->watched);
+    TAILQ_INIT(&room->doomed);
     room->is_alone = is_alone;
     room->go_on = go_on;
     room->bus = channel_new(base, bus, &handler, room);
@@ -422,6 +475,8 @@ struct room *room_new(struct event_base *base, int bus, bool is_alone, room_go_o
 
 void room_free(struct room *room)
 {
+    if (room == NULL)
+        return;
     reactor_free_event(room->flush);
     reactor_free_event(room->tick);
     channel_free(room->bus);
@@ -447,18 +502,20 @@ struct room_member *room_enter(struct room *room, struct conn *conn, void *conte
     return member;
 }
 
-static bool is_newcomer(const struct room_member *member)
+void room_leave(struct room_member *member)
 {
-    return member->name[0] == '\0';
+    if (!is_newcomer(member))
+        pass_on(member->room);
+    room_drop(member);
 }
 
-void room_leave(struct room_member *member)
+void room_drop(struct room_member *member)
 {
     struct room *room = member->room;
 
-    if (!is_newcomer(member))
-        pass_on(room);
-    ask(member, CHAT_LEAVE, "", 0);
+    (void) send_question(member, CHAT_LEAVE, "", 0);
+    if (member->is_doomed)
+        TAILQ_REMOVE(&room->doomed, member, doomed);
     if (member->is_stopped)
         TAILQ_REMOVE(&room->stopped, member, stopped);
     if (member->gauge.state != GAUGE_FREE)
@@ -473,6 +530,8 @@ bool room_may_speak(struct room_member *member)
 {
     struct room *room = member->room;
 
+    if (member->is_doomed)
+        return false;
     member->is_full = conn_pending(member->conn) > CHAT_MUCH; /* who asks has to listen, too */
     if (!member->awaits && !member->is_full && !is_held(room))
         return true;
@@ -512,8 +571,7 @@ bool room_say(struct room_member *member, const char *text, size_t length)
 
 void room_tell(struct room_member *member, const char *text)
 {
-    evbuffer_add(member->room->out, text, strlen(text));
-    send_out(member);
+    send_text(member, text, strlen(text));
 }
 
 void room_ask_name(struct room_member *member, const char *name, size_t length)

@@ -33,8 +33,9 @@ void room_free(struct room *room);
 /* CONN's peer enters; it may speak once the hub has named it. NULL: no memory. */
 struct room_member *room_enter(struct room *room, struct conn *conn, void *context);
 
-/* Frees MEMBER. What was said until now it still gets, unless its connection is closed. */
+/* Frees MEMBER. Who leaves still gets what was said until now; who is closed (drop) does not. */
 void room_leave(struct room_member *member);
+void room_drop(struct room_member *member);
 
 /* Is it to be heard now? If not go_on is called for it later. */
 bool room_may_speak(struct room_member *member);
