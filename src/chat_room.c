@@ -413,6 +413,8 @@ static void on_answer(struct room *room, const struct chat_answer *answer, const
     send_text(member, text, length);
     if (!answer->is_last)
         return;
+    if (is_newcomer(member)) /* the hub had no memory for it */
+        doom(member, CLOSE_ERROR);
     member->awaits = false;
     stop(member);
     wake(room);
