@@ -314,7 +314,7 @@ START_TEST(wrong_addresses_are_refused)
         ck_assert_msg(wrong != NULL, "%s was taken", table[i].text);
         ck_assert_str_eq(wrong, table[i].wrong);
     }
-    for (size_t length = strlen(longest); length < sizeof(longest) - 1; length++) {
+    for (size_t length = strlen(longest); length < sizeof(longest) - 2; length++) {
         struct redisbus_address address;
 
         strcpy(longest + length, ":1");
