@@ -531,6 +531,7 @@ START_TEST(the_silence_of_either_is_noticed)
             answer_for(here.publisher, PONG, DEADLINE_MS);
         else
             answer_for(here.subscriber, PONG_OF_SUBSCRIBER, DEADLINE_MS);
+        ck_assert(is_down(&here.owner));
         ck_assert_int_ge(clock_ms() - before, BUS_PING_MS * BUS_SILENT_MOST);
         expect_lost("error=\"no answer\"");
     }
@@ -598,7 +599,9 @@ START_TEST(who_leaves_as_soon_as_he_came_too)
 {
     int64_t before;
 
-    start();
+    open_here();
+    here.servers[1] = here.servers[0];
+    ck_assert_ptr_nonnull(join(&here.owner, 2, "room"));
     before = clock_ms();
     for (int i = 0; i < 5; i++) {
         let_in();
