@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef HAVE_MALLOC_TRIM
+#include <malloc.h>
+#endif
 
 #include "channel.h"
 #include "clock.h"
@@ -28,6 +31,7 @@ struct worker {
     struct listeners *listeners;
     struct datagrams *datagrams;
     struct event *shake;  /* looks at the connection whose handshake began first */
+    struct event *trim;   /* gives back what handshakes have left */
     struct event *idle;   /* looks at the connection that was active longest ago */
     struct event *linger; /* looks at those that linger... */
     int64_t linger_tick;  /* ... in so many ms */
@@ -71,6 +75,8 @@ static void on_conn_shakes(void *context)
 
     if (!event_pending(worker->shake, EV_TIMEOUT, NULL))
         reactor_start_timer(worker->shake, (int64_t) worker->setup->options->handshake_timeout);
+    if (!event_pending(worker->trim, EV_TIMEOUT, NULL))
+        reactor_start_timer(worker->trim, TRIM_MS);
 }
 
 /* The queue is in order of beginning, and all have the same time. */
@@ -91,6 +97,20 @@ static void on_shake(evutil_socket_t fd, short what, void *context)
         }
         conn_close(conn, CLOSE_HANDSHAKE);
     }
+}
+
+/* Of many handshakes at a time much memory is left free, between what their connections keep. */
+static void on_trim(evutil_socket_t fd, short what, void *context)
+{
+    struct worker *worker = context;
+
+    (void) fd;
+    (void) what;
+#ifdef HAVE_MALLOC_TRIM
+    malloc_trim(0);
+#endif
+    if (!TAILQ_EMPTY(&worker->conns.shaking))
+        reactor_start_timer(worker->trim, TRIM_MS);
 }
 
 static void on_conn_lingers(void *context)
@@ -376,11 +396,12 @@ static bool make_origins(struct worker *worker)
 static bool make_timers(struct worker *worker)
 {
     worker->shake = event_new(worker->base, -1, 0, on_shake, worker);
+    worker->trim = event_new(worker->base, -1, 0, on_trim, worker);
     worker->idle = event_new(worker->base, -1, 0, on_idle, worker);
     worker->linger = event_new(worker->base, -1, 0, on_linger, worker);
     worker->drain = event_new(worker->base, -1, 0, on_drain, worker);
-    if (worker->shake == NULL || worker->idle == NULL || worker->linger == NULL ||
-        worker->drain == NULL)
+    if (worker->shake == NULL || worker->trim == NULL || worker->idle == NULL ||
+        worker->linger == NULL || worker->drain == NULL)
         return false;
     if (worker->setup->options->idle_timeout > 0)
         reactor_start_timer(worker->idle, (int64_t) worker->setup->options->idle_timeout);
@@ -426,6 +447,7 @@ static void worker_release(struct worker *worker)
         if (worker->states[i] != NULL)
             worker->setup->services[i]->stop(worker->states[i]);
     reactor_free_event(worker->shake);
+    reactor_free_event(worker->trim);
     reactor_free_event(worker->idle);
     reactor_free_event(worker->linger);
     reactor_free_event(worker->drain);

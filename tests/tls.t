@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 
-from harness import (DEADLINE, ECHOD, Echod, echo, main, memory_kib, receive_all, sanitized,
+from harness import (DEADLINE, ECHOD, Echod, Skip, echo, main, memory_kib, receive_all, sanitized,
                      scenario, wait_until)
 
 MIB = 1 << 20
@@ -838,6 +838,36 @@ def who_never_reads_costs_little(model):
             sender.join()
             client.half_close(["close_notify"])
             client.expect_end()
+
+
+def hello(client):
+    """Begins the handshake, and leaves what comes unread."""
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.tls.do_handshake()
+    client.flush()
+
+
+@scenario
+def many_handshakes_at_once_leave_little(model):
+    """What a handshake takes is given back, also where others were under way in between."""
+    if os.environ.get("ECHOD_SANITIZED"):
+        raise Skip("sanitizers take memory of their own")
+    clients = 200
+    with Echod("--model=" + model, *certificates().server, "tls://127.0.0.1:0") as echod, \
+            contextlib.ExitStack() as stack:
+        with Client(echod, trusting()) as first:
+            echo(first, b"first")
+        before = memory_kib(echod.processes())
+        context = trusting()
+        all_of_them = [stack.enter_context(Client(echod, context, handshake=False))
+                       for _ in range(clients)]
+        for client in all_of_them:
+            hello(client)
+        for client in all_of_them:
+            client.complete(client.tls.do_handshake)
+            echo(client, b"settled")
+        wait_until(lambda: (memory_kib(echod.processes()) - before) / clients < 30,
+                   "less than 30 KiB for each")
 
 
 @scenario
