@@ -347,12 +347,30 @@ void tls_free(struct tls *tls)
     SSL_free(ssl_of(tls));
 }
 
+/* OpenSSL tells of errors that earlier calls left, too. To look is cheaper than to clear. */
+static void forget_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
+static struct evbuffer *input_of(SSL *ssl)
+{
+    return bufferevent_get_input(BIO_get_data(SSL_get_rbio(ssl)));
+}
+
+/* Is there anything to ask SSL_read() for? It takes its time to find that there is not. */
+static bool has_input(SSL *ssl)
+{
+    return evbuffer_get_length(input_of(ssl)) > 0 || SSL_has_pending(ssl);
+}
+
 /* Fills BUFFER from records that have come, if there are so many; *LENGTH: how far. */
 static enum tls_result read_records(SSL *ssl, char *buffer, size_t size, size_t *length)
 {
-    int got = 0;
+    int got = 1;
 
-    for (*length = 0; *length < size; *length += (size_t) got) {
+    for (*length = 0; *length < size && has_input(ssl); *length += (size_t) got) {
         got = SSL_read(ssl, buffer + *length, (int) (size - *length));
         if (got <= 0)
             break;
@@ -369,17 +387,10 @@ static enum tls_result read_records(SSL *ssl, char *buffer, size_t size, size_t 
     }
 }
 
-static struct evbuffer *input_of(SSL *ssl)
-{
-    return bufferevent_get_input(BIO_get_data(SSL_get_rbio(ssl)));
-}
-
 /* What comes after the end is nobody's. */
 static void drop_input(SSL *ssl)
 {
-    struct evbuffer *input = input_of(ssl);
-
-    evbuffer_drain(input, evbuffer_get_length(input));
+    evbuffer_drain(input_of(ssl), evbuffer_get_length(input_of(ssl)));
 }
 
 /*
@@ -399,7 +410,7 @@ enum tls_result tls_receive(struct tls *tls, struct evbuffer *plain)
     enum tls_result result;
     size_t length;
 
-    ERR_clear_error();
+    forget_errors();
     if (is_foreign(ssl_of(tls))) {
         ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER); /* as OpenSSL calls it */
         drop_input(ssl_of(tls));
@@ -436,7 +447,7 @@ bool tls_send(struct tls *tls, struct evbuffer *data)
 {
     size_t left;
 
-    ERR_clear_error();
+    forget_errors();
     while ((left = evbuffer_get_length(data)) > 0) {
         size_t length = left < RECORD_MOST ? left : RECORD_MOST;
         /* What is in one piece is not copied. */
