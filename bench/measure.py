@@ -217,9 +217,10 @@ def connect_and_close(client, server, count, at_once):
     return result
 
 
-def idle_memory(client, server, count, at_once):
-    """Private KiB for each of COUNT connections that have echoed once and are idle. If that is one,
-    all of the server's is: another connection would need another server."""
+def idle_memory(client, server, count, at_once, wait=0):
+    """Private KiB for each of COUNT connections that have echoed once and been idle for WAIT
+    seconds. If that is one, all of the server's is: another connection would need another server.
+    """
     before = server.private_kib() if count > 1 else 0
     holder = start([*client, "-k", "-n", count, "-r", at_once, "127.0.0.1", server.port],
                    (CLIENT_CORE,), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -227,6 +228,7 @@ def idle_memory(client, server, count, at_once):
         result = json.loads(holder.stdout.readline() or "{}")
         if result.get("verified") != count:
             raise Failure("%s of %d connections echoed" % (result.get("verified", 0), count))
+        time.sleep(wait)
         return (server.private_kib() - before) / count
 
 

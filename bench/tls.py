@@ -26,6 +26,9 @@ LOADS = [
 ]
 HANDSHAKES = [Column("handshake", "full handshake", None, [], True),
               Column("resumed", "resumed", None, ["-s"], True)]
+# So many handshakes under way at a time, and for how long their connections are idle then.
+RUSH, CALM = 1000, 2
+AFTER_RUSH = Column("rush", "after a rush", None, [], False)
 
 
 class Server(measure.Server):
@@ -57,6 +60,13 @@ class TlsBench(Bench):
     def idle_count(self, row):
         return 1 if row.at_once == 1 else super().idle_count(row)
 
+    def idle(self):
+        super().idle()
+        for row in self.rows:
+            if self.plan.idle > RUSH and row.at_once > 1 and not row.forks:
+                result = self.idle_of(row._replace(at_once=RUSH), self.plan.idle, CALM)
+                self.results[row.name][AFTER_RUSH.name] = [result] if result else []
+
 
 def rows_of(options, pem, names):
     """echod's models, and those peers that can be built and started here; the others are named."""
@@ -76,9 +86,10 @@ def rows_of(options, pem, names):
 def render(results, plan):
     lines = table.throughput_table(results, LOADS, "msgs/s") + [""]
     more = table.throughput_table(results, HANDSHAKES, "conns/s")
-    memory = [IDLE.title, "KiB a connection"] + [
-        table.cell(table.idle(results, row), 16, "%.1f") for row in results]
-    lines += [line + " |  " + kib for line, kib in zip(more, memory)]
+    memory = [" idle, has echoed; after a rush", " KiB a connection"] + [
+        "".join(table.cell(table.median(results, row, column, "kib"), 14, "%.1f")
+                for column in (IDLE, AFTER_RUSH)) for row in results]
+    lines += [line + " |" + kib for line, kib in zip(more, memory)]
     lines += ["", "echod process against itself, from and to, column by column: " + ", ".join(
         table.noise(results, column) for column in LOADS + HANDSHAKES)]
     return "\n".join(["", "TLS: rounds: %d, %g s a run; %d handshakes, %d idle connections "
