@@ -92,10 +92,14 @@ def render(results, plan):
     lines += [line + " |" + kib for line, kib in zip(more, memory)]
     lines += ["", "echod process against itself, from and to, column by column: " + ", ".join(
         table.noise(results, column) for column in LOADS + HANDSHAKES)]
-    return "\n".join(["", "TLS: rounds: %d, %g s a run; %d handshakes, %d idle connections "
-                      "(%d where each forks); load average at the end %.2f" % (
-                          len(results["echod process"][LOADS[0].name]), plan.seconds,
-                          plan.connections, plan.idle, plan.few, os.getloadavg()[0]), ""] + lines)
+    head = ["", time.strftime("TLS: a run of bench/tls.py on %Y-%m-%d %H:%M UTC", time.gmtime()),
+            "; ".join(filter(None, (table.first_line("openssl", "version"),
+                                    table.first_line("haproxy", "-v")))),
+            "rounds: %d, %g s a run; %d handshakes, %d idle connections (%d where each forks)" % (
+                len(results["echod process"][LOADS[0].name]), plan.seconds, plan.connections,
+                plan.idle, plan.few),
+            "load average at the end %.2f %.2f %.2f" % os.getloadavg(), ""]
+    return "\n".join(head + lines)
 
 
 def parse():
@@ -128,4 +132,4 @@ if __name__ == "__main__":
     try:
         main()
     except peers.Missing as what:
-        sys.exit("tls.py: not installed: %s" % what)
+        say("skipped: TLS: not installed: %s" % what)
