@@ -26,7 +26,8 @@ struct chatter {
     struct room_member *member;
     struct evbuffer *input; /* what came, and was not looked at yet */
     struct chatline line;
-    bool is_ending; /* nothing more comes */
+    bool is_ending; /* nothing more comes, for all we know */
+    bool has_quit;  /* nothing more is wanted */
 };
 
 /* How far it has come with what came. */
@@ -36,43 +37,36 @@ enum progress {
     HAS_ENDED, /* and is gone */
 };
 
-/* What a member can ask for; false: that ended its connection. */
-typedef bool command(struct chatter *chatter, const char *argument, size_t length);
+/* What a member can ask for. */
+typedef void command(struct chatter *chatter, const char *argument, size_t length);
 
-static bool nick(struct chatter *chatter, const char *name, size_t length)
+static void nick(struct chatter *chatter, const char *name, size_t length)
 {
     if (chatline_is_name(name, length))
         room_ask_name(chatter->member, name, length);
     else
         room_tell(chatter->member, "* a name has 1 to 32 of letters, digits, - and _\n");
-    return true;
 }
 
-static bool who(struct chatter *chatter, const char *argument, size_t length)
+static void who(struct chatter *chatter, const char *argument, size_t length)
 {
     (void) argument;
     (void) length;
     room_ask_who(chatter->member);
-    return true;
 }
 
-static bool quit(struct chatter *chatter, const char *argument, size_t length)
+static void quit(struct chatter *chatter, const char *argument, size_t length)
 {
     (void) argument;
     (void) length;
-    evbuffer_drain(chatter->input, evbuffer_get_length(chatter->input));
-    if (chatter->is_ending)
-        return true;
-    conn_finish(chatter->conn, CLOSE_EOF);
-    return false;
+    chatter->has_quit = true;
 }
 
-static bool tell_help(struct chatter *chatter, const char *argument, size_t length)
+static void tell_help(struct chatter *chatter, const char *argument, size_t length)
 {
     (void) argument;
     (void) length;
     room_tell(chatter->member, help);
-    return true;
 }
 
 static const struct {
@@ -97,7 +91,7 @@ static void refuse_command(struct chatter *chatter, const char *word, size_t len
 }
 
 /* `/WORD`, or `/WORD ARGUMENT`. */
-static bool run_command(struct chatter *chatter, const char *text, size_t length)
+static void run_command(struct chatter *chatter, const char *text, size_t length)
 {
     const char *space = memchr(text, ' ', length);
     size_t word = space != NULL ? (size_t) (space - text) : length, skip = word;
@@ -107,10 +101,11 @@ static bool run_command(struct chatter *chatter, const char *text, size_t length
     while (length > skip && text[length - 1] == ' ')
         length--;
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strlen(commands[i].name) == word && memcmp(commands[i].name, text, word) == 0)
-            return commands[i].run(chatter, &text[skip], length - skip);
+        if (strlen(commands[i].name) == word && memcmp(commands[i].name, text, word) == 0) {
+            commands[i].run(chatter, &text[skip], length - skip);
+            return;
+        }
     refuse_command(chatter, text, word);
-    return true;
 }
 
 /* False: no memory. */
@@ -133,8 +128,10 @@ static bool handle(struct chatter *chatter, enum chatline_result result)
     }
     if (result == CHATLINE_WHOLE && line->length == 0)
         return true;
-    if (result == CHATLINE_WHOLE && line->text[0] == '/')
-        return run_command(chatter, line->text, line->length);
+    if (result == CHATLINE_WHOLE && line->text[0] == '/') {
+        run_command(chatter, line->text, line->length);
+        return true;
+    }
     if (result == CHATLINE_WHOLE && say(chatter, line->text, line->length))
         return true;
     if (chatter->is_ending)
@@ -154,7 +151,7 @@ static enum chatline_result next_line(struct chatter *chatter)
 /* Takes what came, line by line, as long as it may. */
 static enum progress take_lines(struct chatter *chatter)
 {
-    while (room_may_speak(chatter->member)) {
+    while (!chatter->has_quit && room_may_speak(chatter->member)) {
         enum chatline_result result = next_line(chatter);
 
         if (result == CHATLINE_MORE)
@@ -162,7 +159,7 @@ static enum progress take_lines(struct chatter *chatter)
         if (!handle(chatter, result))
             return HAS_ENDED;
     }
-    return HAS_TO_WAIT;
+    return chatter->has_quit ? HAS_ALL : HAS_TO_WAIT;
 }
 
 static void go_on(void *context)
@@ -172,7 +169,7 @@ static void go_on(void *context)
 
     if (progress == HAS_TO_WAIT)
         conn_hold(chatter->conn);
-    else if (progress == HAS_ALL && chatter->is_ending)
+    else if (progress == HAS_ALL && (chatter->is_ending || chatter->has_quit))
         conn_finish(chatter->conn, CLOSE_EOF);
     else if (progress == HAS_ALL)
         conn_go_on(chatter->conn);
@@ -182,6 +179,7 @@ static void chat_received(struct conn *conn, struct evbuffer *input)
 {
     struct chatter *chatter = conn_state(conn);
 
+    chatter->is_ending = false; /* it was the drain, and we had to wait */
     evbuffer_add_buffer(chatter->input, input);
     go_on(chatter);
 }

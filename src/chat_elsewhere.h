@@ -1,6 +1,6 @@
 /*
- * chat_elsewhere: the chats of other servers, joined to ours by a bus (redisbus.h): what is said and
- * who is there. All may be given NULL for a server that has no bus.
+ * chat_elsewhere: the chats of other servers, joined to ours by a bus (redisbus.h): what is said
+ * there and who is there. All may be given NULL for a server that has no bus.
  *
  * A server says what its members say and who joins, leaves and gets another name; when it comes to
  * the bus it says who it is, asks the others, and gets their names. Every few seconds it says how
