@@ -75,7 +75,7 @@ static void on_conn_shakes(void *context)
 
     if (!event_pending(worker->shake, EV_TIMEOUT, NULL))
         reactor_start_timer(worker->shake, (int64_t) worker->setup->options->handshake_timeout);
-    if (!event_pending(worker->trim, EV_TIMEOUT, NULL))
+    if (worker->conns.tls != NULL && !event_pending(worker->trim, EV_TIMEOUT, NULL))
         reactor_start_timer(worker->trim, TRIM_MS);
 }
 
