@@ -11,7 +11,7 @@ struct hubs {
     void *list[ENDPOINT_SERVICES]; /* NULL: that service has none, or is not served */
 };
 
-static const struct service_hub *hub_of(const struct hubs *hubs, int service)
+static const struct service_hub *hub_of(const struct hubs *hubs, size_t service)
 {
     return hubs->setup->services[service]->hub;
 }
@@ -24,7 +24,7 @@ struct hubs *hubs_new(struct event_base *base, const struct worker_setup *setup)
         return NULL;
     hubs->setup = setup;
     for (size_t i = 0; i < setup->sockets->count; i++) {
-        enum endpoint_service service = setup->sockets->list[i].endpoint->service;
+        size_t service = setup->sockets->list[i].endpoint->service;
 
         if (hub_of(hubs, service) == NULL || hubs->list[service] != NULL)
             continue;
@@ -41,13 +41,13 @@ void hubs_free(struct hubs *hubs)
 {
     if (hubs == NULL)
         return;
-    for (int i = 0; i < ENDPOINT_SERVICES; i++)
+    for (size_t i = 0; i < ENDPOINT_SERVICES; i++)
         if (hubs->list[i] != NULL)
             hub_of(hubs, i)->stop(hubs->list[i]);
     free(hubs);
 }
 
-static bool join(struct hubs *hubs, int service, unsigned worker, struct channel *channel)
+static bool join(struct hubs *hubs, size_t service, unsigned worker, struct channel *channel)
 {
     uint32_t number = (uint32_t) service;
     int ends[2];
@@ -65,7 +65,7 @@ static bool join(struct hubs *hubs, int service, unsigned worker, struct channel
 
 bool hubs_join(struct hubs *hubs, unsigned worker, struct channel *channel)
 {
-    for (int i = 0; i < ENDPOINT_SERVICES; i++)
+    for (size_t i = 0; i < ENDPOINT_SERVICES; i++)
         if (hubs->list[i] != NULL && !join(hubs, i, worker, channel)) {
             hubs_leave(hubs, worker);
             return false;
@@ -75,7 +75,7 @@ bool hubs_join(struct hubs *hubs, unsigned worker, struct channel *channel)
 
 void hubs_leave(struct hubs *hubs, unsigned worker)
 {
-    for (int i = 0; i < ENDPOINT_SERVICES; i++)
+    for (size_t i = 0; i < ENDPOINT_SERVICES; i++)
         if (hubs->list[i] != NULL)
             hub_of(hubs, i)->leave(hubs->list[i], worker);
 }
