@@ -162,8 +162,14 @@ static void forget(struct elsewhere *elsewhere, struct server *server)
 
 static void forget_all(struct elsewhere *elsewhere)
 {
-    while (!LIST_EMPTY(&elsewhere->servers))
-        forget(elsewhere, LIST_FIRST(&elsewhere->servers));
+    struct server *server = LIST_FIRST(&elsewhere->servers), *next;
+
+    LIST_INIT(&elsewhere->servers);
+    for (; server != NULL; server = next) {
+        next = LIST_NEXT(server, link);
+        clear(elsewhere, server);
+        free(server);
+    }
 }
 
 /* Finds it, or takes it in. NULL: no memory. */
