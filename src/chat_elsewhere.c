@@ -474,10 +474,10 @@ void elsewhere_left(struct elsewhere *elsewhere, const char *name)
 void elsewhere_renamed(struct elsewhere *elsewhere, const char *before, const char *name)
 {
     char body[2 * CHAT_NAME_MOST + 2];
+    int length = snprintf(body, sizeof(body), "%s\n%s", before, name);
 
     if (elsewhere != NULL)
-        publish(elsewhere, "renamed", body,
-                (size_t) snprintf(body, sizeof(body), "%s\n%s", before, name));
+        publish(elsewhere, "renamed", body, (size_t) length);
 }
 
 bool elsewhere_has(const struct elsewhere *elsewhere, const char *name)
