@@ -63,6 +63,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 inject_units = \
 	tests/check_channel \
 	tests/check_chat_names \
+	tests/check_chat_room \
 	tests/check_chatline \
 	tests/check_conn \
 	tests/check_credentials \
@@ -95,6 +96,8 @@ tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
 tests_check_chat_names_LDFLAGS = $(inject_flags) -Wl,--wrap=tsearch
 tests_check_chat_names_LDADD = $(inject_libraries)
+tests_check_chat_room_LDFLAGS = $(inject_flags)
+tests_check_chat_room_LDADD = $(inject_libraries)
 tests_check_chatline_LDFLAGS = $(inject_flags)
 tests_check_chatline_LDADD = $(inject_libraries)
 tests_check_conn_LDFLAGS = $(inject_flags)
