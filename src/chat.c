@@ -117,6 +117,17 @@ static bool say(struct chatter *chatter, const char *text, size_t length)
     return true;
 }
 
+/* False: no memory. */
+static bool take_line(struct chatter *chatter, const char *text, size_t length)
+{
+    if (length == 0)
+        return true;
+    if (text[0] != '/')
+        return say(chatter, text, length);
+    run_command(chatter, text, length);
+    return true;
+}
+
 /* What came is a line, or wrong. False: that ended the connection. */
 static bool handle(struct chatter *chatter, enum chatline_result result)
 {
@@ -126,13 +137,7 @@ static bool handle(struct chatter *chatter, enum chatline_result result)
         room_tell(chatter->member, "* a line has at most 4096 bytes\n");
         return true;
     }
-    if (result == CHATLINE_WHOLE && line->length == 0)
-        return true;
-    if (result == CHATLINE_WHOLE && line->text[0] == '/') {
-        run_command(chatter, line->text, line->length);
-        return true;
-    }
-    if (result == CHATLINE_WHOLE && say(chatter, line->text, line->length))
+    if (result == CHATLINE_WHOLE && take_line(chatter, line->text, line->length))
         return true;
     if (chatter->is_ending)
         return true;
