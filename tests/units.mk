@@ -62,6 +62,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 
 inject_units = \
 	tests/check_channel \
+	tests/check_chat_hub \
 	tests/check_chat_names \
 	tests/check_chat_room \
 	tests/check_chatline \
@@ -94,6 +95,8 @@ TESTS += $(inject_units)
 
 tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
+tests_check_chat_hub_LDFLAGS = $(inject_flags)
+tests_check_chat_hub_LDADD = $(inject_libraries)
 tests_check_chat_names_LDFLAGS = $(inject_flags) -Wl,--wrap=tsearch
 tests_check_chat_names_LDADD = $(inject_libraries)
 tests_check_chat_room_LDFLAGS = $(inject_flags)
