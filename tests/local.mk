@@ -27,7 +27,7 @@ scenarios = \
 	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
-EXTRA_DIST += tests/harness.py tests/tsan.supp
+EXTRA_DIST += tests/chatters.py tests/harness.py tests/tsan.supp
 
 # The service that HACKING begins with, in place of the echo.
 check_PROGRAMS += tests/example
