@@ -9,6 +9,7 @@ AM_TESTS_ENVIRONMENT = \
 scenarios = \
 	tests/activation.t \
 	tests/chat.t \
+	tests/chat_bus.t \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
