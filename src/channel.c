@@ -171,10 +171,9 @@ static int passed_descriptor(struct msghdr *message)
     return fd;
 }
 
-/* One frame a call: the handler may do anything, and the demultiplexer tells of the rest. */
-static void on_readable(evutil_socket_t fd, short what, void *context)
+/* One frame. 0: there is none now, -1: nor will there be. */
+static int receive(struct channel *channel)
 {
-    struct channel *channel = context;
     unsigned char payload[CHANNEL_PAYLOAD_MAX];
     uint32_t type;
     struct iovec parts[] = { { &type, sizeof(type) }, { payload, sizeof(payload) } };
@@ -183,19 +182,36 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
                               .msg_iovlen = 2,
                               .msg_control = &control,
                               .msg_controllen = sizeof(control) };
-    ssize_t length = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t length = recvmsg(channel->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
-    (void) what;
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (length < (ssize_t) sizeof(type)) {
-        event_del(channel->readable);
-        channel->has_ended = true;
-        channel->handler->ended(channel->context);
-        return;
-    }
+        return 0;
+    if (length < (ssize_t) sizeof(type))
+        return -1;
     channel->handler->received(channel->context, type, payload, (size_t) length - sizeof(type),
                                passed_descriptor(&message));
+    return 1;
+}
+
+/* One frame a call: the handler may do anything, and the demultiplexer tells of the rest. */
+static void on_readable(evutil_socket_t fd, short what, void *context)
+{
+    struct channel *channel = context;
+
+    (void) fd;
+    (void) what;
+    if (receive(channel) >= 0)
+        return;
+    event_del(channel->readable);
+    event_del(channel->writable);
+    channel->has_ended = true;
+    channel->handler->ended(channel->context);
+}
+
+void channel_receive_rest(struct channel *channel)
+{
+    while (receive(channel) > 0)
+        continue;
 }
 
 struct channel *channel_new(struct event_base *base, int fd,

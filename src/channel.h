@@ -18,7 +18,7 @@
 struct channel;
 struct event_base;
 
-/* What the user of a channel does; either may call channel_free. */
+/* What the user of a channel does; any of these may call channel_free. */
 struct channel_handler {
     /* A frame came. PAYLOAD is valid during the call. FD, or -1, is the callee's to close. */
     void (*received)(void *context, uint32_t type, const void *payload, size_t length, int fd);
@@ -52,5 +52,8 @@ uint64_t channel_taken(const struct channel *channel);
 
 /* Are frames to be received? At first they are. Those that are not wait at the sender. */
 void channel_listen(struct channel *channel, bool on);
+
+/* The other end is gone, or about to: receives what it has sent, in this call. Tells of no end. */
+void channel_receive_rest(struct channel *channel);
 
 #endif

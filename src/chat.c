@@ -252,6 +252,11 @@ static void chat_stop(void *room)
     room_free(room);
 }
 
+static bool chat_is_done(const void *room)
+{
+    return room_is_done(room);
+}
+
 const struct service chat_service = {
     .name = "chat",
     .output_stops_reading = false, /* who does not read still may speak; chat_room bounds it */
@@ -262,5 +267,6 @@ const struct service chat_service = {
     .closed = chat_closed,
     .start = chat_start,
     .stop = chat_stop,
+    .is_done = chat_is_done,
     .hub = &chat_hub,
 };

@@ -20,10 +20,11 @@
  *   joined   NAME
  *   left     NAME
  *   renamed  NAME, newline, the new one
- *   hello    nothing: say your names
- *   names    those of all its members, one a line; and if there are many...
+ *   hello    the SERVER that is to say its names; nothing: all are
+ *   names    those of its members, one a line; and if there are many...
  *   more     ... the next of them
- *   alive    how many members it has, in decimal
+ *   alive    how many members it has, in decimal; behind names: those were all
+ *   gone     nothing: it ends
  */
 #define MAGIC "echod1"
 #define ID_LENGTH 16
@@ -36,14 +37,14 @@ struct server {
     unsigned number; /* ours for it */
     int64_t heard_at;
     struct chat_members members;
-    size_t count; /* of them */
+    struct chat_members unsaid; /* while it says its names, those of them that it has not said */
+    size_t count;               /* of both */
 };
 
 struct elsewhere {
     struct redisbus *bus;
     const struct chat_names *here;
-    elsewhere_heard *heard;
-    void *context;
+    struct elsewhere_handler handler;
     char id[ID_LENGTH + 1];
     bool is_up;
     uint64_t published; /* bytes */
@@ -52,6 +53,7 @@ struct elsewhere {
     unsigned last_server;
     uint32_t last_member;
     struct event *tick;
+    int64_t ticked_at;
     char clean[CHATLINE_GROWTH * CHANNEL_PAYLOAD_MAX]; /* for a moment */
 };
 
@@ -102,12 +104,21 @@ static void add_own_name(const char *name, void *context)
     message->length += length + 1;
 }
 
+static void publish_alive(struct elsewhere *elsewhere)
+{
+    char count[24];
+    int length = snprintf(count, sizeof(count), "%zu", elsewhere->here->count);
+
+    publish(elsewhere, "alive", count, (size_t) length);
+}
+
 static void publish_names(struct elsewhere *elsewhere)
 {
     struct names_message message = { .elsewhere = elsewhere, .kind = "names" };
 
     chat_names_each(elsewhere->here, add_own_name, &message);
     end_names(&message);
+    publish_alive(elsewhere);
 }
 
 /* A line about one or two who are elsewhere. */
@@ -116,10 +127,10 @@ static void tell(struct elsewhere *elsewhere, const char *name, const char *what
     char line[2 * CHAT_NAME_MOST + 32];
     int length = snprintf(line, sizeof(line), "* %s %s\n", name, what);
 
-    elsewhere->heard(elsewhere->context, line, (size_t) length);
+    elsewhere->handler.heard(elsewhere->handler.context, line, (size_t) length);
 }
 
-/* Two servers may have the same name for a moment: then the second one has none here. */
+/* It may be that somebody else has the name, here or there: elsewhere the first one has it. */
 static void add_member(struct elsewhere *elsewhere, struct server *server, const char *name)
 {
     struct chat_member *member = chat_names_add(&elsewhere->names, &server->members,
@@ -128,14 +139,24 @@ static void add_member(struct elsewhere *elsewhere, struct server *server, const
     if (member == NULL)
         return;
     server->count++;
-    (void) chat_names_set(&elsewhere->names, member, name);
+    if (chat_names_set(&elsewhere->names, member, name))
+        tell(elsewhere, name, "joined");
 }
 
 static void remove_member(struct elsewhere *elsewhere, struct server *server,
                           struct chat_member *member)
 {
+    if (member->name != NULL)
+        tell(elsewhere, member->name, "left");
     chat_names_remove(&elsewhere->names, member);
     server->count--;
+}
+
+static void remove_all(struct elsewhere *elsewhere, struct server *server,
+                       struct chat_members *members)
+{
+    while (!LIST_EMPTY(members))
+        remove_member(elsewhere, server, LIST_FIRST(members));
 }
 
 /* It is one of SERVER's; NULL: nobody there has that name. */
@@ -147,17 +168,18 @@ static struct chat_member *find_member(const struct elsewhere *elsewhere,
     return member != NULL && member->worker == server->number ? member : NULL;
 }
 
-static void clear(struct elsewhere *elsewhere, struct server *server)
+static void end_server(struct elsewhere *elsewhere, struct server *server)
 {
-    while (!LIST_EMPTY(&server->members))
-        remove_member(elsewhere, server, LIST_FIRST(&server->members));
+    remove_all(elsewhere, server, &server->members);
+    remove_all(elsewhere, server, &server->unsaid);
+    free(server);
 }
 
+/* It ends, or has not said for long that it is alive. */
 static void forget(struct elsewhere *elsewhere, struct server *server)
 {
-    clear(elsewhere, server);
     LIST_REMOVE(server, link);
-    free(server);
+    end_server(elsewhere, server);
 }
 
 static void forget_all(struct elsewhere *elsewhere)
@@ -167,8 +189,7 @@ static void forget_all(struct elsewhere *elsewhere)
     LIST_INIT(&elsewhere->servers);
     for (; server != NULL; server = next) {
         next = LIST_NEXT(server, link);
-        clear(elsewhere, server);
-        free(server);
+        end_server(elsewhere, server);
     }
 }
 
@@ -186,6 +207,7 @@ static struct server *find_server(struct elsewhere *elsewhere, const char *id)
     memcpy(server->id, id, sizeof(server->id));
     server->number = ++elsewhere->last_server;
     LIST_INIT(&server->members);
+    LIST_INIT(&server->unsaid);
     LIST_INSERT_HEAD(&elsewhere->servers, server, link);
     return server;
 }
@@ -233,7 +255,7 @@ static void on_say(struct elsewhere *elsewhere, struct server *server, struct me
         if (length == 0 || length >= sizeof(out))
             continue;
         if (used + length + 1 > sizeof(out)) {
-            elsewhere->heard(elsewhere->context, out, used);
+            elsewhere->handler.heard(elsewhere->handler.context, out, used);
             used = 0;
         }
         memcpy(&out[used], elsewhere->clean, length);
@@ -241,18 +263,16 @@ static void on_say(struct elsewhere *elsewhere, struct server *server, struct me
         used += length + 1;
     }
     if (used > 0)
-        elsewhere->heard(elsewhere->context, out, used);
+        elsewhere->handler.heard(elsewhere->handler.context, out, used);
 }
 
 static void on_joined(struct elsewhere *elsewhere, struct server *server, struct message *message)
 {
     char name[CHAT_NAME_MOST + 1];
 
-    if (!next_name(&message->body, &message->length, name) ||
-        find_member(elsewhere, server, name) != NULL)
-        return;
-    add_member(elsewhere, server, name);
-    tell(elsewhere, name, "joined");
+    if (next_name(&message->body, &message->length, name) &&
+        find_member(elsewhere, server, name) == NULL)
+        add_member(elsewhere, server, name);
 }
 
 static void on_left(struct elsewhere *elsewhere, struct server *server, struct message *message)
@@ -263,10 +283,8 @@ static void on_left(struct elsewhere *elsewhere, struct server *server, struct m
     if (!next_name(&message->body, &message->length, name))
         return;
     member = find_member(elsewhere, server, name);
-    if (member == NULL)
-        return;
-    remove_member(elsewhere, server, member);
-    tell(elsewhere, name, "left");
+    if (member != NULL)
+        remove_member(elsewhere, server, member);
 }
 
 static void on_renamed(struct elsewhere *elsewhere, struct server *server,
@@ -288,21 +306,35 @@ static void on_renamed(struct elsewhere *elsewhere, struct server *server,
 static void on_hello(struct elsewhere *elsewhere, struct server *server, struct message *message)
 {
     (void) server;
-    (void) message;
-    publish_names(elsewhere);
+    if (message->length == 0 || (message->length == ID_LENGTH &&
+                                 memcmp(message->body, elsewhere->id, ID_LENGTH) == 0))
+        publish_names(elsewhere);
 }
 
 static void on_more(struct elsewhere *elsewhere, struct server *server, struct message *message)
 {
     char name[CHAT_NAME_MOST + 1];
 
-    while (next_name(&message->body, &message->length, name))
-        add_member(elsewhere, server, name);
+    while (next_name(&message->body, &message->length, name)) {
+        struct chat_member *member = find_member(elsewhere, server, name);
+
+        if (member == NULL) {
+            add_member(elsewhere, server, name);
+        } else {
+            LIST_REMOVE(member, link);
+            LIST_INSERT_HEAD(&server->members, member, link);
+        }
+    }
 }
 
 static void on_names(struct elsewhere *elsewhere, struct server *server, struct message *message)
 {
-    clear(elsewhere, server);
+    struct chat_member *member;
+
+    while ((member = LIST_FIRST(&server->members)) != NULL) {
+        LIST_REMOVE(member, link);
+        LIST_INSERT_HEAD(&server->unsaid, member, link);
+    }
     on_more(elsewhere, server, message);
 }
 
@@ -310,9 +342,16 @@ static void on_alive(struct elsewhere *elsewhere, struct server *server, struct 
 {
     char count[24];
 
+    remove_all(elsewhere, server, &server->unsaid);
     snprintf(count, sizeof(count), "%zu", server->count);
     if (strlen(count) != message->length || memcmp(count, message->body, message->length) != 0)
-        publish(elsewhere, "hello", "", 0);
+        publish(elsewhere, "hello", server->id, ID_LENGTH);
+}
+
+static void on_gone(struct elsewhere *elsewhere, struct server *server, struct message *message)
+{
+    (void) message;
+    forget(elsewhere, server);
 }
 
 static const struct {
@@ -321,7 +360,7 @@ static const struct {
 } kinds[] = {
     { "say", on_say },         { "joined", on_joined }, { "left", on_left },
     { "renamed", on_renamed }, { "hello", on_hello },   { "names", on_names },
-    { "more", on_more },       { "alive", on_alive },
+    { "more", on_more },       { "alive", on_alive },   { "gone", on_gone },
 };
 
 /* False: it is none of ours. */
@@ -388,52 +427,50 @@ static void on_down(void *context)
     forget_all(elsewhere);
 }
 
-/* It has not said for long that it is alive. */
-static void lose(struct elsewhere *elsewhere, struct server *server)
+static void on_drained(void *context)
 {
-    struct chat_member *member;
+    const struct elsewhere *elsewhere = context;
 
-    LIST_FOREACH(member, &server->members, link)
-        if (member->name != NULL)
-            tell(elsewhere, member->name, "left");
-    forget(elsewhere, server);
+    elsewhere->handler.drained(elsewhere->handler.context);
 }
 
+/* Should we have been stopped meanwhile, it is not they who were silent. */
 static void on_tick(evutil_socket_t fd, short what, void *context)
 {
     struct elsewhere *elsewhere = context;
     struct server *server = LIST_FIRST(&elsewhere->servers), *next;
-    char count[24];
+    int64_t now = clock_ms(), late = now - elsewhere->ticked_at - CHAT_ALIVE_MS;
 
     (void) fd;
     (void) what;
+    elsewhere->ticked_at = now;
     for (; server != NULL; server = next) {
         next = LIST_NEXT(server, link);
-        if (clock_ms() - server->heard_at > CHAT_SERVER_SILENT_MS)
-            lose(elsewhere, server);
+        server->heard_at += late;
+        if (now - server->heard_at > CHAT_SERVER_SILENT_MS)
+            forget(elsewhere, server);
     }
-    snprintf(count, sizeof(count), "%zu", elsewhere->here->count);
     if (elsewhere->is_up)
-        publish(elsewhere, "alive", count, strlen(count));
+        publish_alive(elsewhere);
 }
 
 struct elsewhere *elsewhere_new(struct event_base *base, const struct address *servers,
                                 size_t count, const char *channel, const struct chat_names *here,
-                                elsewhere_heard *heard, void *context)
+                                const struct elsewhere_handler *handler)
 {
     struct elsewhere *elsewhere = calloc(1, sizeof(*elsewhere));
-    struct redisbus_handler handler = { on_up, on_down, on_received, elsewhere };
+    const struct redisbus_handler of_bus = { on_up, on_down, on_received, on_drained, elsewhere };
     uint64_t id;
 
     if (elsewhere == NULL)
         return NULL;
     LIST_INIT(&elsewhere->servers);
     elsewhere->here = here;
-    elsewhere->heard = heard;
-    elsewhere->context = context;
+    elsewhere->handler = *handler;
+    elsewhere->ticked_at = clock_ms();
     if (getrandom(&id, sizeof(id), 0) == (ssize_t) sizeof(id)) {
         snprintf(elsewhere->id, sizeof(elsewhere->id), "%016llx", (unsigned long long) id);
-        elsewhere->bus = redisbus_new(base, servers, count, channel, &handler);
+        elsewhere->bus = redisbus_new(base, servers, count, channel, &of_bus);
     }
     elsewhere->tick = event_new(base, -1, EV_PERSIST, on_tick, elsewhere);
     if (elsewhere->bus != NULL && elsewhere->tick != NULL) {
@@ -448,6 +485,8 @@ void elsewhere_free(struct elsewhere *elsewhere)
 {
     if (elsewhere == NULL)
         return;
+    if (elsewhere->is_up)
+        publish(elsewhere, "gone", "", 0);
     forget_all(elsewhere);
     reactor_free_event(elsewhere->tick);
     redisbus_free(elsewhere->bus);
@@ -456,7 +495,7 @@ void elsewhere_free(struct elsewhere *elsewhere)
 
 bool elsewhere_say(struct elsewhere *elsewhere, const char *text, size_t length)
 {
-    return elsewhere == NULL || publish(elsewhere, "say", text, length);
+    return elsewhere == NULL || !elsewhere->is_up || publish(elsewhere, "say", text, length);
 }
 
 void elsewhere_joined(struct elsewhere *elsewhere, const char *name)

@@ -29,6 +29,7 @@ struct link {
     struct channel *channel; /* NULL: it does not run */
     struct chat_members members;
     struct gauge gauge;
+    bool is_unheard; /* it is not read from */
 };
 
 struct hub {
@@ -38,7 +39,6 @@ struct hub {
     uint64_t guests; /* names given so far */
     struct elsewhere *elsewhere; /* NULL: there is no bus */
     struct gauge bus_gauge;
-    bool is_held; /* rooms are not read from */
     struct event *tick;
     unsigned count;
     struct link links[];
@@ -74,6 +74,16 @@ static enum gauge_state look_at_bus(struct hub *hub)
                       elsewhere_taken(hub->elsewhere), clock_ms());
 }
 
+/* Reads from it or not: of one that is stuck what it asks would wait, too. */
+static void listen_to(struct link *link, bool is_held)
+{
+    bool is_unheard = is_held || link->gauge.state == GAUGE_MUTE;
+
+    if (link->channel != NULL && is_unheard != link->is_unheard)
+        channel_listen(link->channel, !is_unheard);
+    link->is_unheard = is_unheard;
+}
+
 /* Nobody is heard while there is one with much waiting, be it by what it asked for itself. */
 static void adjust(struct hub *hub)
 {
@@ -86,10 +96,8 @@ static void adjust(struct hub *hub)
         is_held = is_held || state == GAUGE_HOLDS;
         is_watched = is_watched || state != GAUGE_FREE;
     }
-    for (unsigned i = 0; i < hub->count && is_held != hub->is_held; i++)
-        if (hub->links[i].channel != NULL)
-            channel_listen(hub->links[i].channel, !is_held);
-    hub->is_held = is_held;
+    for (unsigned i = 0; i < hub->count; i++)
+        listen_to(&hub->links[i], is_held);
     if (is_watched && !event_pending(hub->tick, EV_TIMEOUT, NULL))
         reactor_start_timer(hub->tick, CHAT_TICK_MS);
 }
@@ -148,6 +156,11 @@ static void tell_all(struct hub *hub, const char *text, size_t length)
 static void on_heard(void *context, const char *text, size_t length)
 {
     tell(context, NULL, false, text, length);
+}
+
+static void on_bus_drained(void *context)
+{
+    adjust(context);
 }
 
 /* What the members of a room said: for those of the other rooms, here and elsewhere. */
@@ -331,13 +344,14 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
     }
 }
 
-/* Its worker is gone, and so are its members. */
+/* Its worker is gone, and so are its members; what it had said until then still counts. */
 static void close_link(struct link *link)
 {
     struct chat_member *member;
 
     if (link->channel == NULL)
         return;
+    channel_receive_rest(link->channel);
     channel_free(link->channel);
     link->channel = NULL;
     while ((member = LIST_FIRST(&link->members)) != NULL)
@@ -357,12 +371,13 @@ static void on_drained(void *context)
     adjust(link->hub);
 }
 
-static const struct channel_handler handler = { on_frame, on_ended, on_drained };
+static const struct channel_handler link_handler = { on_frame, on_ended, on_drained };
 
 static void stop(void *context)
 {
     struct hub *hub = context;
 
+    elsewhere_free(hub->elsewhere);
     for (unsigned i = 0; i < hub->count; i++) {
         struct link *link = &hub->links[i];
         struct chat_member *member;
@@ -371,7 +386,6 @@ static void stop(void *context)
         while ((member = LIST_FIRST(&link->members)) != NULL)
             chat_names_remove(&hub->names, member);
     }
-    elsewhere_free(hub->elsewhere);
     reactor_free_event(hub->tick);
     free(hub);
 }
@@ -379,10 +393,12 @@ static void stop(void *context)
 /* False: no memory. */
 static bool join_bus(struct hub *hub, const struct options *options)
 {
+    const struct elsewhere_handler handler = { on_heard, on_bus_drained, hub };
+
     if (options->chat_bus.channel == NULL)
         return true;
     hub->elsewhere = elsewhere_new(hub->base, options->bus_servers, options->bus_server_count,
-                                   options->chat_bus.channel, &hub->names, on_heard, hub);
+                                   options->chat_bus.channel, &hub->names, &handler);
     return hub->elsewhere != NULL;
 }
 
@@ -414,12 +430,13 @@ static bool join(void *context, unsigned worker, int fd)
     struct link *link = &hub->links[worker];
 
     close_link(link);
-    link->channel = channel_new(hub->base, fd, &handler, link);
+    link->channel = channel_new(hub->base, fd, &link_handler, link);
     if (link->channel == NULL) {
         close(fd);
         return false;
     }
-    channel_listen(link->channel, !hub->is_held);
+    link->is_unheard = false;
+    adjust(hub);
     return true;
 }
 

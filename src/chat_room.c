@@ -1,6 +1,5 @@
 #include "chat_room.h"
 
-#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <stdint.h>
@@ -57,6 +56,7 @@ TAILQ_HEAD(member_queue, room_member);
 struct room {
     struct channel *bus;
     bool is_alone, is_deaf; /* deaf: it does not read the bus */
+    int64_t heard_at;       /* when it last read a frame */
     room_go_on *go_on;
     struct member_queue members, newcomers, stopped, watched, doomed;
     uint32_t last_number;
@@ -154,17 +154,24 @@ static void wake(struct room *room)
     }
 }
 
-/* Who is read from follows from how much waits. */
+/*
+ * Who is read from follows from how much waits. Now and then a frame of the bus is read all the
+ * same: the hub is to see that we are only slow. And when the bus is read from again it comes
+ * first, at the end of this round; if authors did, there would be too much again by then, always.
+ */
 static void adjust(struct room *room)
 {
-    bool is_deaf = room->holders > 0;
+    bool was_deaf = room->is_deaf;
 
-    if (is_deaf != room->is_deaf)
-        channel_listen(room->bus, !is_deaf);
-    room->is_deaf = is_deaf;
-    if (!TAILQ_EMPTY(&room->watched) && !event_pending(room->tick, EV_TIMEOUT, NULL))
+    room->is_deaf = room->holders > 0 && clock_ms() - room->heard_at < CHAT_SIGN_MS;
+    if (room->is_deaf != was_deaf)
+        channel_listen(room->bus, was_deaf);
+    if (was_deaf && !room->is_deaf)
+        reactor_start_timer(room->tick, 0);
+    else if (!TAILQ_EMPTY(&room->watched) && !event_pending(room->tick, EV_TIMEOUT, NULL))
         reactor_start_timer(room->tick, CHAT_TICK_MS);
-    wake(room);
+    if (!was_deaf)
+        wake(room);
 }
 
 /* Sends TEXT to MEMBER alone. */
@@ -427,6 +434,8 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
 
     if (fd >= 0)
         close(fd);
+    room->heard_at = clock_ms();
+    schedule(room);
     if (type == CHAT_HEAR)
         hear(room, payload, length);
     if (type != CHAT_ANSWER || length < sizeof(answer))
@@ -584,6 +593,11 @@ void room_ask_name(struct room_member *member, const char *name, size_t length)
 void room_ask_who(struct room_member *member)
 {
     ask(member, CHAT_WHO, "", 0);
+}
+
+bool room_is_done(const struct room *room)
+{
+    return room->block == NULL && room->up_length == 0 && !channel_is_busy(room->bus);
 }
 
 void room_drained(struct room_member *member)

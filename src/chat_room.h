@@ -50,6 +50,9 @@ void room_tell(struct room_member *member, const char *text);
 void room_ask_name(struct room_member *member, const char *name, size_t length);
 void room_ask_who(struct room_member *member);
 
+/* Does nothing wait that the hub is to have? */
+bool room_is_done(const struct room *room);
+
 /* The kernel has all that was sent to MEMBER. */
 void room_drained(struct room_member *member);
 

@@ -292,7 +292,7 @@ static void on_received(struct conn *conn, struct evbuffer *data)
         evbuffer_drain(data, bytes);
 }
 
-/* The peer does not speak TLS, or not ours, and was told so by an alert. */
+/* The peer does not speak TLS, or not ours; an alert has told it so, if it speaks any. */
 static void on_tls_failed(struct conn *conn)
 {
     log_handshake_failed(conn, tls_failure());
@@ -528,8 +528,10 @@ void conn_finish(struct conn *conn, enum close_reason reason)
 {
     const struct service *service = conn->origin->service;
 
-    if (conn->phase == PHASE_HANDSHAKE)
+    if (conn->phase == PHASE_HANDSHAKE) {
         abandon(conn, reason);
+        return;
+    }
     if (conn->phase != PHASE_OPEN || (service->ending != NULL && !service->ending(conn)))
         return;
     conn->reason = reason;

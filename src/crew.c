@@ -270,14 +270,16 @@ static void close_channel(struct member *member)
 /* False with errno set. */
 static bool start_member(struct member *member)
 {
-    int fd = open_channel(member);
+    int fd = open_channel(member), error;
 
     member->has_left = false;
     member->started_at = clock_ms();
     if (fd >= 0 && spawn_start(&member->spawned, member->crew->setup->options->model, run_member,
                                member, fd))
         return true;
+    error = errno;
     close_channel(member);
+    errno = error;
     return false;
 }
 

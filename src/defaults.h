@@ -39,11 +39,14 @@
 #define QUIET_ROUND_TRIPS 4
 /* After our FIN, how long a peer may stay silent before the connection is closed under it. */
 #define LINGER_MS 2000
+
 /* With more waiting than that a member, or a worker's bus, holds back who speaks... */
 #define CHAT_MUCH (64 << 10)
 /* ... unless it took nothing for so long; a worker has members of its own to wait for. */
 #define CHAT_MEMBER_PATIENCE_MS 250
 #define CHAT_WORKER_PATIENCE_MS 2000
+/* While a room waits for a member it reads from its bus as often as this, at least. */
+#define CHAT_SIGN_MS 500
 /* With more than that such a member is closed, and for such a worker lines are dropped. */
 #define CHAT_MOST (256 << 10)
 /* How often who is slow is looked at: ten times within the patience with a member. */

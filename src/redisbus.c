@@ -247,12 +247,15 @@ static void receive(struct side *side, const char *data, size_t length)
 static void on_read(struct bufferevent *bev, void *context)
 {
     struct side *side = context;
+    struct redisbus *bus = side->bus;
     char piece[4096];
     size_t length;
 
     side->silent = 0;
     while (side->bev != NULL && (length = bufferevent_read(bev, piece, sizeof(piece))) > 0)
         receive(side, piece, length);
+    if (side == &bus->publisher && side->bev != NULL && bus->pending == 0)
+        bus->handler.drained(bus->handler.context);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *context)
@@ -360,10 +363,21 @@ struct redisbus *redisbus_new(struct event_base *base, const struct address *ser
     return NULL;
 }
 
+/* What was published in this turn of the loop goes out, as far as there is room. */
+static void flush(struct bufferevent *bev)
+{
+    struct evbuffer *output = bufferevent_get_output(bev);
+
+    evbuffer_unfreeze(output, 1); /* only a bufferevent itself may take from its output */
+    (void) evbuffer_write(output, bufferevent_getfd(bev));
+}
+
 void redisbus_free(struct redisbus *bus)
 {
     if (bus == NULL)
         return;
+    if (bus->is_up)
+        flush(bus->publisher.bev);
     close_side(&bus->subscriber);
     close_side(&bus->publisher);
     reactor_free_event(bus->timer);

@@ -30,6 +30,7 @@ struct redisbus_handler {
     void (*down)(void *context); /* after up: it is away, and is being tried again */
     /* Also what we published ourselves. DATA is not ours to keep. */
     void (*received)(void *context, const void *data, size_t length);
+    void (*drained)(void *context); /* all that was published is confirmed */
     void *context;
 };
 

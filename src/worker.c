@@ -204,8 +204,14 @@ static void finish_quiet(const struct conn_set *conns, int64_t now)
         conn = finish_if_quiet(conn, now);
 }
 
-static bool is_empty(const struct conn_set *conns)
+/* All connections are gone, and nothing of what they did is left to be told. */
+static bool is_empty(const struct worker *worker)
 {
+    const struct conn_set *conns = &worker->conns;
+
+    for (int i = 0; i < ENDPOINT_SERVICES; i++)
+        if (worker->states[i] != NULL && !worker->setup->services[i]->is_done(worker->states[i]))
+            return false;
     return TAILQ_EMPTY(&conns->shaking) && TAILQ_EMPTY(&conns->active) &&
            TAILQ_EMPTY(&conns->lingering);
 }
@@ -220,11 +226,9 @@ static void on_drain(evutil_socket_t fd, short what, void *context)
     (void) what;
     is_closed = datagrams_drain(worker->datagrams) && is_closed;
     finish_quiet(&worker->conns, now);
-    if (now >= worker->deadline) {
+    if (now >= worker->deadline)
         cut_all(worker, now);
-        is_closed = true;
-    }
-    if (is_closed && is_empty(&worker->conns))
+    if (now >= worker->deadline || (is_closed && is_empty(worker)))
         event_base_loopbreak(worker->base);
     else
         reactor_start_timer(worker->drain, is_closed ? DRAIN_TICK_MS : LOOPBACK_HANDSHAKE_MS);

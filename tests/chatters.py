@@ -25,7 +25,7 @@ class Member:
     expect is an error."""
 
     def __init__(self, client):
-        self.socket, self.unread = client, b""
+        self.socket, self.unread, self.ignored = client, b"", None
         greeting = self.line()
         match = re.fullmatch(r"\* you are (guest\d+), (\d+) here", greeting)
         assert match, "greeted with %r" % greeting
@@ -44,6 +44,8 @@ class Member:
             assert piece, "the end, after %r" % self.unread
             self.unread += piece
         line, self.unread = self.unread.split(b"\n", 1)
+        if self.ignored and re.fullmatch(self.ignored, line.decode()):
+            return self.line()
         return line.decode()
 
     def expect(self, *lines):

@@ -28,7 +28,7 @@
 /* What a bus has told its owner. */
 struct owner {
     struct redisbus *bus;
-    unsigned ups, downs, messages;
+    unsigned ups, downs, messages, drained;
     size_t length;
     char heard[REDISBUS_PENDING_MOST]; /* the last message */
     bool is_wrong; /* it was told something out of place: asserting at once would allocate */
@@ -59,6 +59,13 @@ static void on_down(void *context)
         owner->is_wrong = true;
 }
 
+static void on_drained(void *context)
+{
+    struct owner *owner = context;
+
+    owner->drained++; /* and no check, which takes memory */
+}
+
 static void on_received(void *context, const void *data, size_t length)
 {
     struct owner *owner = context;
@@ -74,7 +81,7 @@ static void on_received(void *context, const void *data, size_t length)
 
 static struct redisbus *join(struct owner *owner, size_t servers, const char *channel)
 {
-    const struct redisbus_handler handler = { on_up, on_down, on_received, owner };
+    const struct redisbus_handler handler = { on_up, on_down, on_received, on_drained, owner };
 
     memset(owner, 0, sizeof(*owner));
     owner->bus = redisbus_new(here.base, here.servers, servers, channel, &handler);
