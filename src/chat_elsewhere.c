@@ -368,7 +368,7 @@ static bool parse(const char *data, size_t length, struct message *message)
 {
     const char *end = memchr(data, '\n', length < HEAD_MAX ? length : HEAD_MAX);
     char head[HEAD_MAX + 1];
-    int id = 0, kind = 0;
+    int used = 0;
 
     if (end == NULL)
         return false;
@@ -376,9 +376,9 @@ static bool parse(const char *data, size_t length, struct message *message)
     head[end - data] = '\0';
     message->body = end + 1;
     message->length = length - (size_t) (end + 1 - data);
-    return sscanf(head, MAGIC " %16[0-9a-f]%n %15[a-z]%n", message->id, &id, message->kind,
-                  &kind) == 2 &&
-           id == (int) (sizeof(MAGIC) + ID_LENGTH) && kind == (int) (end - data);
+    return sscanf(head, MAGIC "%*1[ ]%16[0-9a-f]%*1[ ]%15[a-z]%n", message->id, message->kind,
+                  &used) == 2 &&
+           strlen(message->id) == ID_LENGTH && used == (int) (end - data);
 }
 
 /* Where KIND stands in the table; the number of kinds: nowhere. */
