@@ -87,7 +87,7 @@ inject_units += tests/check_conn_tls tests/check_probe_tls tests/check_tls tests
 endif
 
 if HAVE_HIREDIS
-inject_units += tests/check_redisbus
+inject_units += tests/check_chat_elsewhere tests/check_redisbus
 endif
 
 check_PROGRAMS += $(inject_units)
@@ -95,6 +95,9 @@ TESTS += $(inject_units)
 
 tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
+tests_check_chat_elsewhere_LDFLAGS = $(inject_flags) -Wl,--wrap=clock_gettime \
+	-Wl,--wrap=redisbus_new,--wrap=redisbus_free,--wrap=redisbus_publish,--wrap=redisbus_pending
+tests_check_chat_elsewhere_LDADD = $(inject_libraries)
 tests_check_chat_hub_LDFLAGS = $(inject_flags)
 tests_check_chat_hub_LDADD = $(inject_libraries)
 tests_check_chat_names_LDFLAGS = $(inject_flags) -Wl,--wrap=tsearch
