@@ -66,14 +66,26 @@ static void on_ended(void *context)
 
 static const struct channel_handler handler = { .received = on_received, .ended = on_ended };
 
+static unsigned drained;
+
+static void on_drained(void *context)
+{
+    (void) context;
+    drained++;
+}
+
+static const struct channel_handler telling = { on_received, on_ended, on_drained };
+
+/* The first is told when no frame waits any more. */
 static void make_channels(struct end *a, struct end *b)
 {
     int fds[2];
 
     base = reactor_new(NULL);
+    drained = 0;
     *a = *b = (struct end){ .last_fd = -1 };
     ck_assert(channel_pair(fds));
-    a->channel = channel_new(base, fds[0], &handler, a);
+    a->channel = channel_new(base, fds[0], &telling, a);
     b->channel = channel_new(base, fds[1], &handler, b);
     ck_assert_ptr_nonnull(a->channel);
     ck_assert_ptr_nonnull(b->channel);
@@ -151,6 +163,64 @@ START_TEST(a_slow_peer_gets_all_in_order)
     close(b.last_fd);
     b.last_fd = -1;
     ck_assert_int_eq(open_descriptors(), before);
+    free_channels(&a, &b);
+}
+END_TEST
+
+/* Who does not listen lets frames wait at the sender, which knows how much, and when no more. */
+START_TEST(frames_wait_for_who_does_not_listen)
+{
+    uint64_t taken;
+    size_t waiting;
+    struct end a, b;
+
+    make_channels(&a, &b);
+    channel_listen(b.channel, false);
+    ck_assert_uint_eq(channel_waiting(a.channel), 0);
+    ck_assert(send_number(&a, 0, -1));
+    loop_for(base, 10);
+    ck_assert_uint_eq(b.frames, 0);
+    for (b.wanted = 1; channel_waiting(a.channel) < 100000; b.wanted++)
+        ck_assert(send_number(&a, b.wanted, -1));
+    waiting = channel_waiting(a.channel);
+    taken = channel_taken(a.channel);
+    loop_for(base, 10);
+    ck_assert_uint_eq(channel_waiting(a.channel), waiting);
+    ck_assert_uint_eq(channel_taken(a.channel), taken);
+    ck_assert_uint_eq(drained, 0);
+    channel_listen(b.channel, true);
+    channel_listen(b.channel, true); /* twice is once */
+    event_base_loop(base, EVLOOP_ONCE);
+    channel_listen(b.channel, false);
+    ck_assert_uint_gt(b.frames, 0); /* one or two, and that shows */
+    ck_assert_uint_lt(b.frames, b.wanted);
+    ck_assert_uint_ne(channel_taken(a.channel), taken);
+    channel_listen(b.channel, true);
+    ck_assert(loop_until(base, has_all, &b));
+    ck_assert_uint_eq(channel_waiting(a.channel), 0);
+    ck_assert_uint_eq(drained, 1);
+    free_channels(&a, &b);
+}
+END_TEST
+
+START_TEST(who_does_not_listen_hears_of_the_end_later_and_once)
+{
+    struct end a, b;
+
+    make_channels(&a, &b);
+    channel_listen(b.channel, false);
+    ck_assert(send_number(&a, 0, -1));
+    channel_free(a.channel);
+    a.channel = NULL;
+    loop_for(base, 10);
+    ck_assert_int_eq(b.ended, 0);
+    channel_listen(b.channel, true);
+    ck_assert(loop_until(base, has_ended, &b));
+    ck_assert_uint_eq(b.frames, 1);
+    channel_listen(b.channel, false);
+    channel_listen(b.channel, true);
+    loop_for(base, 10);
+    ck_assert_int_eq(b.ended, 1);
     free_channels(&a, &b);
 }
 END_TEST
@@ -303,6 +373,8 @@ int main(void)
     const TTest *const tests[] = {
         frames_arrive_whole_and_in_order,
         a_slow_peer_gets_all_in_order,
+        frames_wait_for_who_does_not_listen,
+        who_does_not_listen_hears_of_the_end_later_and_once,
         both_ways_at_once,
         frames_before_the_end_still_arrive,
         the_end_of_a_peer_that_was_slow,
