@@ -3,6 +3,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -775,6 +776,164 @@ START_TEST(a_service_may_put_off_the_end)
 }
 END_TEST
 
+/* Holds from its first byte on. */
+static void holding_received(struct conn *conn, struct evbuffer *input)
+{
+    probe_received(conn, input);
+    conn_hold(conn);
+}
+
+static const struct service holding = { .name = "holding",
+                                        .opened = probe_opened,
+                                        .received = holding_received,
+                                        .writable = probe_writable,
+                                        .ending = probe_ending,
+                                        .closed = probe_closed };
+
+static int serve_holding(void)
+{
+    noted[0] = '\0';
+    make_reactor(&holding);
+    return serve_pair(0);
+}
+
+START_TEST(who_is_held_is_not_read_from)
+{
+    int client = serve_holding();
+
+    send_text(client, "e1");
+    receive(2);
+    expect_text(client, "e1"); /* but it is sent to */
+    send_text(client, "e2");
+    shutdown(client, SHUT_WR);
+    loop_for(here.set.base, 20);
+    ck_assert_str_eq(noted, "opened received ");
+    ck_assert(!conn_is_quiet(only(), clock_ms() + 10 * QUIET_MS)); /* something is unread */
+    conn_go_on(only());
+    conn_go_on(only()); /* twice is once */
+    receive(4);
+    expect_text(client, "e2");
+    loop_for(here.set.base, 20);
+    ck_assert_str_eq(noted, "opened received received "); /* held again, before the end was seen */
+    conn_go_on(only());
+    ck_assert(loop_until(here.set.base, is_peer_gone, NULL));
+    expect_closed(CLOSE_EOF);
+    ck_assert_str_eq(noted, "opened received received ending closed ");
+    close(client);
+    free_reactor();
+}
+END_TEST
+
+START_TEST(that_all_is_sent_does_not_let_it_go_on)
+{
+    int client = serve_holding();
+
+    inject_fail(INJECT_WRITE, 1, 1, EAGAIN); /* so that output is pending, and then is not */
+    send_text(client, "e1");
+    receive(2);
+    send_text(client, "e2");
+    loop_for(here.set.base, 20);
+    expect_text(client, "e1");
+    ck_assert_str_eq(noted, "opened received writable ");
+    conn_close(only(), CLOSE_IDLE);
+    expect_closed(CLOSE_IDLE);
+    close(client);
+    free_reactor();
+}
+END_TEST
+
+START_TEST(who_is_held_may_be_finished)
+{
+    int client = serve_holding();
+
+    send_text(client, "e1");
+    receive(2);
+    conn_finish(only(), CLOSE_DRAIN);
+    expect_text(client, "e1bye");
+    ck_assert(reads_eof(client));
+    send_text(client, "late"); /* is read, and thrown away: no reset */
+    receive(6);
+    shutdown(client, SHUT_WR);
+    ck_assert(loop_until(here.set.base, is_peer_gone, NULL));
+    expect_closed(CLOSE_DRAIN);
+    ck_assert_str_eq(noted, "opened received ending closed ");
+    close(client);
+    free_reactor();
+}
+END_TEST
+
+/* The service decides how much may wait; what does, and what the peer takes of it, can be asked. */
+START_TEST(what_waits_and_what_was_taken)
+{
+    static char data[30000];
+    struct evbuffer *out = evbuffer_new();
+    int client = serve_holding();
+    uint64_t taken;
+    size_t pending;
+
+    close(client);
+    conn_close(only(), CLOSE_IDLE);
+    client = serve_pair(4096);
+    ck_assert_uint_eq(conn_pending(only()), 0);
+    for (int i = 0; i < 20; i++) {
+        evbuffer_add(out, data, sizeof(data));
+        conn_send(only(), out);
+        ck_assert_uint_eq(evbuffer_get_length(out), 0);
+    }
+    settle();
+    pending = conn_pending(only());
+    taken = conn_taken(only());
+    ck_assert_uint_gt(pending, 10 * sizeof(data));
+    loop_for(here.set.base, 20);
+    ck_assert_uint_eq(conn_taken(only()), taken); /* it takes nothing */
+    set_blocking(client, false);
+    for (int i = 0; i < 100 && conn_taken(only()) == taken; i++) {
+        (void) !read(client, data, sizeof(data));
+        loop_for(here.set.base, 5);
+    }
+    ck_assert_uint_gt(conn_taken(only()), taken);
+    ck_assert_uint_lt(conn_pending(only()), pending);
+    send_text(client, "e1"); /* it may speak while it does not listen */
+    receive(2);
+    conn_close(only(), CLOSE_SLOW);
+    ck_assert_uint_eq(here.origin.stats->closed[CLOSE_SLOW], 1);
+    close(client);
+    evbuffer_free(out);
+    free_reactor();
+}
+END_TEST
+
+/* Many small pieces that wait are together what was sent, in order. */
+START_TEST(small_pieces_that_wait_keep_their_order)
+{
+    struct evbuffer *out = evbuffer_new();
+    char piece[3001] = "", wanted[4096] = "", text[8];
+    int client = serve_holding();
+
+    inject_fail(INJECT_WRITE, 1, 1000, EAGAIN);
+    for (int i = 0; i < 200; i++) {
+        snprintf(text, sizeof(text), "%d,", i);
+        evbuffer_add(out, text, strlen(text));
+        strcat(wanted, text);
+        conn_send(only(), out);
+        if (i != 100)
+            continue;
+        memset(piece, 'x', sizeof(piece) - 1); /* a large one in between is moved */
+        evbuffer_add(out, piece, strlen(piece));
+        strcat(wanted, piece);
+        conn_send(only(), out);
+    }
+    ck_assert_uint_eq(conn_pending(only()), strlen(wanted));
+    inject_reset();
+    loop_for(here.set.base, 20);
+    expect_text(client, wanted);
+    conn_close(only(), CLOSE_IDLE);
+    close(client);
+    evbuffer_free(out);
+    free_reactor();
+}
+END_TEST
+
 START_TEST(what_is_sent_keeps_its_order)
 {
     int client = serve_probe();
@@ -1120,6 +1279,11 @@ int main(void)
         a_descriptor_is_free_before_it_is_told,
         a_service_is_told_in_order,
         a_service_may_put_off_the_end,
+        who_is_held_is_not_read_from,
+        that_all_is_sent_does_not_let_it_go_on,
+        who_is_held_may_be_finished,
+        what_waits_and_what_was_taken,
+        small_pieces_that_wait_keep_their_order,
         what_is_sent_keeps_its_order,
         a_service_may_end_the_connection,
         a_slow_reader_moves,

@@ -349,6 +349,125 @@ START_TEST(bytes_are_counted_when_they_are_gone)
 }
 END_TEST
 
+static void on_received_once(struct conn *conn, struct evbuffer *input)
+{
+    conn_send(conn, input);
+    conn_hold(conn);
+}
+
+static bool on_ending(struct conn *conn)
+{
+    (void) conn;
+    here.ended++;
+    return true;
+}
+
+static const struct service holding = { .name = "holding", .opened = on_opened,
+                                        .received = on_received_once, .ending = on_ending };
+
+static bool has_received(void *bytes)
+{
+    return here.origin.stats->counter[STATS_received_bytes] >= *(uint64_t *) bytes;
+}
+
+/* The client says `hello`, and that this is all, in one piece; the service holds it meanwhile. */
+static void hold_at_the_end(void)
+{
+    uint64_t bytes = 5;
+
+    begin(&holding);
+    connect_client(0);
+    ck_assert(loop_until(here.set.base, has_shaken, NULL));
+    inject_spare_openssl(true);
+    ck_assert_int_eq(SSL_write(here.client, "hello", 5), 5);
+    SSL_shutdown(here.client);
+    inject_spare_openssl(false);
+    ck_assert(loop_until(here.set.base, has_received, &bytes));
+    loop_for(here.set.base, 10);
+    ck_assert_uint_eq(here.ended, 0);
+    ck_assert_uint_eq(here.closed, 0);
+    ck_assert(!is_lingering(NULL));
+}
+
+/* The client reads so many BYTES, and no more. */
+static bool reads(void *bytes)
+{
+    int *left = bytes, got;
+    char data[16];
+
+    inject_spare_openssl(true);
+    got = SSL_read(here.client, data, *left);
+    inject_spare_openssl(false);
+    *left -= got > 0 ? got : 0;
+    return *left == 0;
+}
+
+static bool reads_end(void *unused)
+{
+    char byte;
+    int error;
+
+    (void) unused;
+    inject_spare_openssl(true);
+    error = SSL_get_error(here.client, SSL_read(here.client, &byte, 1));
+    inject_spare_openssl(false);
+    return error == SSL_ERROR_ZERO_RETURN;
+}
+
+START_TEST(who_is_held_hears_of_the_end_when_it_goes_on)
+{
+    hold_at_the_end();
+    conn_go_on(only());
+    ck_assert_uint_eq(here.ended, 1);
+    ck_assert(loop_until(here.set.base, reads, &(int){ 5 }));
+    ck_assert(loop_until(here.set.base, reads_end, NULL));
+    hang_up();
+    expect_closed(CLOSE_EOF);
+    finish();
+}
+END_TEST
+
+START_TEST(who_is_held_and_has_ended_is_drained)
+{
+    int64_t began;
+
+    hold_at_the_end();
+    began = clock_ms();
+    conn_finish(only(), CLOSE_DRAIN);
+    ck_assert_uint_eq(here.ended, 1);
+    expect_closed(CLOSE_DRAIN); /* at once: the client has said that it is done */
+    ck_assert_int_lt(clock_ms() - began, LINGER_MS / 2);
+    hang_up();
+    finish();
+}
+END_TEST
+
+START_TEST(who_is_held_is_not_read_from)
+{
+    uint64_t bytes = 5;
+
+    begin(&holding);
+    connect_client(0);
+    ck_assert(loop_until(here.set.base, has_shaken, NULL));
+    for (int i = 0; i < 2; i++) {
+        inject_spare_openssl(true);
+        ck_assert_int_eq(SSL_write(here.client, "hello", 5), 5);
+        inject_spare_openssl(false);
+        ck_assert(loop_until(here.set.base, has_received, &bytes));
+    }
+    loop_for(here.set.base, 10);
+    ck_assert_uint_eq(here.origin.stats->counter[STATS_received_bytes], bytes);
+    conn_go_on(only());
+    bytes = 10;
+    ck_assert(loop_until(here.set.base, has_received, &bytes));
+    ck_assert(loop_until(here.set.base, reads, &(int){ 10 }));
+    conn_go_on(only());
+    hang_up();
+    expect_closed(CLOSE_EOF);
+    finish();
+}
+END_TEST
+
 /* Has the message come back, or is it over? */
 static bool has_echoed(void *unused)
 {
@@ -434,6 +553,9 @@ int main(void)
         who_fails_gets_an_alert_and_not_much_time,
         what_came_with_garbage_is_not_answered,
         answers_to_key_updates_do_not_pile_up,
+        who_is_held_hears_of_the_end_when_it_goes_on,
+        who_is_held_and_has_ended_is_drained,
+        who_is_held_is_not_read_from,
         bytes_are_counted_when_they_are_gone,
         a_connection_breaks_where_memory_is_short,
         without_credentials_nobody_is_served,
