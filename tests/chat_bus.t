@@ -10,8 +10,8 @@ import tempfile
 import time
 
 from chatters import (CHAT, LONGEST, MIB, PROMPTLY, SANITIZED, SHORT, Flood, Listener, Member,
-                      check_all_heard, connect_narrow, end, expect_all, listen, names, others, rename,
-                      were_told)
+                      check_all_heard, connect_narrow, end, expect_all, listen, names, others,
+                      rename, were_told)
 from harness import (DEADLINE, ECHOD, Echod, Skip, main, memory_kib, sanitized, scenario, suspend,
                      wait_until)
 
@@ -392,7 +392,7 @@ def who_publishes_may_be_anybody(model):
     with Redis() as redis, town(redis, ["-w3", "--model=" + model], []) as houses:
         for house in houses:
             enter(houses, house)
-        stranger, junk = b"echod1 0123456789abcdef ", os.urandom(5000)
+        stranger, junk = b"echod1 0123456789abcdef ", b"\n" + os.urandom(5000)
         redis.publish(
             b"", b"\n", b"hello", b"echod1", b"echod1 \n", junk, b"\0" * 100, b"x" * MIB,
             b"echod1 0123456789ABCDEF say\nwrong: a\n", b"echod1 0123456789abcdef0 say\nwrong: b",
@@ -412,7 +412,8 @@ def who_publishes_may_be_anybody(model):
                       stranger + b"say\nmallory: \x1b[31mred\x1b[0m\a\x7f\xc2\x9b2J\r\nand\ton\xff",
                       stranger + b"joined\nmallory", stranger + b"joined\nmallory",
                       stranger + b"renamed\nmallory\nfirst0\x1b",
-                      stranger + b"renamed\nmallory\neve", stranger + b"left\nmallory", stranger + b"left\neve")
+                      stranger + b"renamed\nmallory\neve", stranger + b"left\nmallory",
+                      stranger + b"left\neve")
         expect_all(everybody(houses), "mallory: [31mred[0m2J", "and on\ufffd", "* mallory joined",
                    "* mallory is now eve", "* eve left")
         check_talk(houses)
