@@ -4,9 +4,9 @@
  *
  * A server says what its members say and who joins, leaves and gets another name; when it comes to
  * the bus it names its members, and asks the others for theirs. Every few seconds it says how many
- * it has: who is silent for long is gone, and whose number is not what we know is asked again. Those
- * who come into reach, or get out of it, joined or left, to those who are here. As the bus has it, a
- * message comes once or not at all; lines are not sent again.
+ * it has: who is silent for long is gone, and whose number is not what we know is asked again.
+ * Those who come into reach, or get out of it, joined or left, to those who are here. As the bus
+ * has it, a message comes once or not at all; lines are not sent again.
  */
 #ifndef ECHOD_CHAT_ELSEWHERE_H
 #define ECHOD_CHAT_ELSEWHERE_H

@@ -81,6 +81,7 @@ static const struct cmdline cmdline = {
              "[echo+]tls://HOST:PORT and udp://HOST:PORT in the same way.\n"
              "tcp and tls: ?proxy=CIDR[,...] or ?proxy=off, as --proxy-protocol for this one.\n"
              "[echo+]unix:///PATH or unix://@NAME, with ?mode=OCTAL for the file.\n"
+             "chat+tcp://, chat+tls:// and chat+unix:// serve a chat: see /help in it.\n"
              "Default: " DEFAULT_ENDPOINT "\n"
              "TIME: a decimal number with ms, s, m or h (default s)\n",
     .table = table,

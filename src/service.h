@@ -23,7 +23,7 @@ struct stats;
 struct service_hub {
     /* Returns the hub, which the other functions get; NULL: no memory. */
     void *(*start)(struct event_base *base, const struct options *options, struct stats *stats);
-    /* Worker number WORKER begins, with FD as this end of its bus. False: no memory, FD is closed. */
+    /* Worker WORKER begins; FD is this end of its bus. False: no memory, and FD is closed. */
     bool (*join)(void *hub, unsigned worker, int fd);
     /* It is gone, if it ever joined. */
     void (*leave)(void *hub, unsigned worker);
