@@ -860,6 +860,52 @@ def the_pace_is_set_from_every_worker():
 
 
 @scenario
+def a_slow_room_hears_the_other_one():
+    """While authors speak in both workers: it is only slow, and not taken for one that hangs."""
+    with Echod("-w2", CHAT) as echod:
+        room = gather_everywhere(echod)
+        homes = by_worker(echod, room)
+        near = echod.workers()[0]
+        authors, slow = [homes[pid][0] for pid in homes], None
+        while slow not in by_worker(echod, room)[near]:
+            slow = join(room, connect_narrow(echod, 4096))
+        listeners = [Listener(one, 60000 if one is slow else None) for one in room]
+        floods, began = [Flood(one) for one in authors], time.monotonic()
+        longest = listen(listeners, lambda: time.monotonic() > began + 4)
+        for flood in floods:
+            flood.stop()
+        for one in listeners:
+            one.rate = None
+        longest = max(longest, listen(listeners, lambda: all(flood.reaches(listeners)
+                                                             for flood in floods)))
+        check_all_heard(listeners, floods, longest)
+        assert echod.stats()["chat_dropped"] == 0
+
+
+@scenario
+def a_drain_brings_what_is_on_its_way():
+    """From one worker to a slow reader in the other; the author's worker has ended meanwhile."""
+    with Echod("-w2", CHAT) as echod:
+        room = gather_everywhere(echod)
+        homes = list(by_worker(echod, room).values())
+        author, slow = homes[0][0], None
+        while slow is None or slow in by_worker(echod, room)[echod.workers()[0]]:
+            slow = join(room, connect_narrow(echod, 32768))
+        for member in others(others(room, author), slow):
+            member.close()
+        listener = Listener(slow, MIB)
+        flood = Flood(author, 300)
+        listen([listener], flood.is_over)
+        echod.signal(signal.SIGTERM)
+        author.half_close()
+        listen([listener], lambda: listener.ended)
+        assert (listener.count(author), listener.missed) == (300, 0)
+        author.close()
+        slow.close()
+        assert echod.wait() == 0 and echod.lines("drained", forced=0), echod.raw
+
+
+@scenario
 def the_pace_is_set_by_tls_and_unix_as_well(model):
     needs_tls()
     path = fresh_path()
