@@ -436,17 +436,17 @@ def who_publishes_may_be_anybody(model):
 def a_slow_reader_elsewhere_slows_nobody(model):
     """It misses lines, with those of its worker, which is counted; the author's own house does not
     notice, and nothing grows."""
-    enough = 400 if SANITIZED else 4000
+    enough, pace, room = (400, 60000, 4096) if SANITIZED else (4000, MIB, 32768)
     with Redis() as redis, town(redis, ["-w2", "--model=" + model],
                                 ["--model=" + model]) as houses:
         here, there = houses
         for house in houses * 3:
             enter(houses, house)
-        slow = Member(connect_narrow(there, 32768))
+        slow = Member(connect_narrow(there, room))
         expect_all(everybody(houses), "* %s joined" % slow.name)
         author = here.room[0]
         near = [Listener(member) for member in here.room[1:]]
-        far = [Listener(member) for member in there.room] + [Listener(slow, MIB)]
+        far = [Listener(member) for member in there.room] + [Listener(slow, pace)]
         processes = here.processes() + there.processes()
         before = memory_kib(processes)
         flood = Flood(author)
