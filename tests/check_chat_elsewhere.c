@@ -86,15 +86,18 @@ void __wrap_redisbus_free(struct redisbus *redisbus)
 bool __wrap_redisbus_publish(struct redisbus *redisbus, const void *data, size_t length)
 {
     const char *message = data, *end = memchr(data, '\n', length);
+    char head[64] = "";
     size_t body;
 
     (void) redisbus;
     if (!bus.is_up || bus.is_full)
         return false;
     body = end != NULL ? length - (size_t) (end + 1 - message) : 0;
+    if (end != NULL && (size_t) (end - message) < sizeof(head))
+        memcpy(head, message, (size_t) (end - message));
     bus.is_wrong = bus.is_wrong || end == NULL || bus.count == MESSAGES_MOST ||
                    body >= sizeof(bus.bodies[0]) ||
-                   sscanf(message, "echod1 %16[0-9a-f] %15[a-z]\n", bus.id,
+                   sscanf(head, "echod1 %16[0-9a-f] %15[a-z]", bus.id,
                           bus.kinds[bus.count % MESSAGES_MOST]) != 2;
     if (bus.is_wrong)
         return true;
