@@ -467,15 +467,21 @@ START_TEST(who_leaves_gets_what_was_said_until_then)
 }
 END_TEST
 
+static bool is_received(void *bytes)
+{
+    return here.origin.stats->counter[STATS_received_bytes] >= *(size_t *) bytes;
+}
+
 /* As the drain does it: all in one go. What one of them said last the others still get. */
 START_TEST(a_drain_passes_on_the_last_words)
 {
     struct conn *conn, *next;
+    size_t bytes = strlen("unfinished");
 
     begin(2);
     join_many(3);
     say(&clients[0], "unfinished");
-    loop_for(here.set.base, 20);
+    ck_assert(loop_until(here.set.base, is_received, &bytes));
     for (conn = TAILQ_FIRST(&here.set.active); conn != NULL; conn = next) {
         next = conn_next(conn);
         conn_finish(conn, CLOSE_DRAIN);
