@@ -475,13 +475,15 @@ static bool is_received(void *bytes)
 /* As the drain does it: all in one go. What one of them said last the others still get. */
 START_TEST(a_drain_passes_on_the_last_words)
 {
-    struct conn *conn, *next;
+    struct conn *conn, *next, *author;
     size_t bytes = strlen("unfinished");
 
     begin(2);
     join_many(3);
+    author = TAILQ_FIRST(&here.set.active);
     say(&clients[0], "unfinished");
     ck_assert(loop_until(here.set.base, is_received, &bytes));
+    conn_finish(author, CLOSE_DRAIN);
     for (conn = TAILQ_FIRST(&here.set.active); conn != NULL; conn = next) {
         next = conn_next(conn);
         conn_finish(conn, CLOSE_DRAIN);
