@@ -40,6 +40,9 @@
 /* After our FIN, how long a peer may stay silent before the connection is closed under it. */
 #define LINGER_MS 2000
 
+/* Of the chat: the longest line, in bytes, and the longest name (both interface). */
+#define CHAT_LINE_MOST 4096
+#define CHAT_NAME_MOST 32
 /* With more waiting than that a member, or a worker's bus, holds back who speaks... */
 #define CHAT_MUCH (64 << 10)
 /* ... unless it took nothing for so long; a worker has members of its own to wait for. */
@@ -129,10 +132,6 @@
  * is one cache line. */
 #define RATES_ROWS 8192
 #define RATES_WAYS 8
-
-/* Of the chat: the longest line, in bytes, and the longest name (both interface). */
-#define CHAT_LINE_MOST 4096
-#define CHAT_NAME_MOST 32
 
 /* What -vv shows of received data, in bytes. */
 #define LOG_DATA_MAX 256

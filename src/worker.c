@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "config.h"
+
 #ifdef HAVE_MALLOC_TRIM
 #include <malloc.h>
 #endif
