@@ -348,7 +348,6 @@ START_TEST(a_room_that_is_alone_tells_the_hub_no_lines)
     loop_for(here.set.base, 10);
     ck_assert_uint_eq(here.said_length, 0);
     finish();
-    prepare();
 }
 END_TEST
 
