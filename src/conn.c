@@ -45,6 +45,7 @@ struct conn {
     enum conn_phase phase : 8;
     enum close_reason reason : 8; /* why it ends, once it does */
     bool peer_done : 1;           /* the peer's FIN was read, or its close_notify */
+    bool was_let_in : 1;          /* and so the peer has one of its source's places */
     bool was_opened : 1;          /* the service knows of it */
     bool has_all : 1;             /* when it was done, the peer had all but what TLS adds */
     bool has_spoken : 1;          /* something came, be it only a handshake */
@@ -413,13 +414,24 @@ static void proceed(struct conn *conn)
         conn->set->shakes(conn->set->context);
 }
 
-/* Who comes by way of a load balancer is the client that the header names, from now on. */
-static void set_client(struct conn *conn, const struct proxy_header *header)
+/*
+ * Who comes by way of a load balancer is the client that the header names, from now on; access
+ * lists, limits and rates hold for that one. False: it is refused.
+ */
+static bool set_client(struct conn *conn, const struct proxy_header *header)
 {
+    unsigned verdict;
+
     if (!header->has_client)
-        return;
+        return true;
     conn->proxied->via = conn->peer;
     conn->peer = header->client;
+    verdict = admission_enter(&conn->set->admission, &conn->peer, clock_ms());
+    conn->was_let_in = verdict == ADMITTED;
+    if (!conn->was_let_in)
+        admission_refuse(conn->origin->stats, &conn->peer, &conn->proxied->via,
+                         (enum refuse_reason) verdict);
+    return conn->was_let_in;
 }
 
 static void on_preface(void *context, enum preface_event event,
@@ -436,8 +448,9 @@ static void on_preface(void *context, enum preface_event event,
     case PREFACE_PART:
         break;
     case PREFACE_WHOLE:
-        set_client(conn, header);
-        if (start(conn))
+        if (!set_client(conn, header))
+            conn_close(conn, CLOSE_PROXY);
+        else if (start(conn))
             proceed(conn);
         else
             conn_close(conn, CLOSE_ERROR);
@@ -484,7 +497,8 @@ bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
     *conn = (struct conn){ .set = set, .origin = origin, .peer = *peer,
                            .wire = { .fd = fd,
                                      .is_local = origin->transport == ENDPOINT_UNIX },
-                           .opened_at = clock_ms(), .last_active = clock_ms() };
+                           .opened_at = clock_ms(), .last_active = clock_ms(),
+                           .was_let_in = origin->proxies == NULL };
     if (!(origin->proxies != NULL ? await_header(conn) : start(conn))) {
         release(conn);
         return false;
@@ -555,6 +569,8 @@ void conn_close(struct conn *conn, enum close_reason reason)
         service->closed(conn);
     log_closed(conn, reason);
     stats_add(&conn->origin->stats->closed[reason], 1);
+    if (conn->was_let_in)
+        admission_leave(&set->admission, &conn->peer);
     TAILQ_REMOVE(queue_of(conn), conn, link);
     /* No FIN after a part: the peer would take that for all. (A unix socket has nothing else.) */
     if (wire_is_pending(&conn->wire) || reason == CLOSE_ERROR)

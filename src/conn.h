@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "admission.h"
 #include "endpoint.h"
 #include "stats.h"
 
@@ -41,6 +42,7 @@ TAILQ_HEAD(conn_queue, conn);
 struct conn_set {
     struct event_base *base;
     struct stats *stats;
+    struct admission admission;  /* of the clients that PROXY headers name, and of who leaves */
     struct conn_queue shaking;   /* a PROXY header or a TLS handshake is awaited; oldest first */
     struct conn_queue active;    /* handed to a service; least recently active first */
     struct conn_queue lingering; /* our FIN is sent */
@@ -57,8 +59,9 @@ struct conn_set {
 };
 
 /*
- * Serves the accepted, non-blocking socket FD, which it owns from then on. Returns false when
- * memory is short: nothing has happened then, and FD is still the caller's.
+ * Serves the accepted, non-blocking socket FD, which it owns from then on, and whose peer has been
+ * let in (admission.h) unless a PROXY header is to name another client. Returns false when memory
+ * is short: nothing has happened then, and FD and the place are still the caller's.
  */
 bool conn_new(struct conn_set *set, const struct conn_origin *origin, int fd,
               const struct address *peer);

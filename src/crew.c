@@ -328,6 +328,8 @@ static void clean_up(struct member *member, enum close_reason reason)
 
     close_channel(member);
     limits_worker_died(setup->limits, member->number);
+    if (setup->quota != NULL)
+        quota_worker_died(setup->quota, member->number);
     stats_worker_died(setup->stats, member->number, reason);
 }
 

@@ -42,9 +42,10 @@ struct listeners {
     } parked;
 };
 
-enum verdict { ADMITTED, NO_SLOT, NO_MEMORY };
+enum admittance { SERVED, NO_SLOT, NO_MEMORY };
 
-static enum verdict admit(struct listeners *listeners, int fd, const struct address *peer,
+/* Of somebody who has been let in, if not to be named first. */
+static enum admittance serve(struct listeners *listeners, int fd, const struct address *peer,
                           const struct conn_origin *origin)
 {
     if (!limits_take(listeners->limits, listeners->worker, clock_ms()))
@@ -53,7 +54,7 @@ static enum verdict admit(struct listeners *listeners, int fd, const struct addr
     if (origin->is_passed)
         tcp_set_defaults(fd);
     if (conn_new(listeners->set, origin, fd, peer))
-        return ADMITTED;
+        return SERVED;
     limits_give(listeners->limits, listeners->worker);
     return NO_MEMORY;
 }
@@ -85,41 +86,34 @@ static void set_paused(struct listeners *listeners, enum pause_reason reason)
     listeners->hooks.paused(listeners->hooks.context, reason);
 }
 
-/* Whoever is not believed gets no hearing, and takes no slot. */
-static bool is_refused(const struct conn_origin *origin, const struct address *peer)
+/*
+ * Of a load balancer is asked only whether it is believed: what holds for its clients is asked when
+ * they are known.
+ */
+static unsigned judge(const struct listeners *listeners, const struct address *peer,
+                      const struct conn_origin *origin)
 {
-    return origin->proxies != NULL && !access_contains(origin->proxies, &peer->any);
+    if (origin->proxies == NULL)
+        return admission_enter(&listeners->set->admission, peer, clock_ms());
+    return access_contains(origin->proxies, &peer->any) ? ADMITTED : REFUSE_UNTRUSTED_PROXY;
 }
 
 static void refuse(int fd, const struct address *peer, const struct conn_origin *origin,
                    enum refuse_reason reason)
 {
-    char text[ADDRESS_TEXT_MAX];
-    struct log_line line;
-
     close(fd);
-    stats_add(&origin->stats->refused[reason], 1);
-    address_format(peer, text);
-    log_begin(&line, LOG_INFO, "refused");
-    log_text(&line, "peer", text);
-    log_text(&line, "reason", refuse_reason_name(reason));
-    log_end(&line);
+    admission_refuse(origin->stats, peer, NULL, reason);
 }
 
 /*
  * Serves the connection, or parks it: then nobody who came later gets past it, for we are paused.
  */
-static bool serve(struct listeners *listeners, int fd, const struct address *peer,
-                  const struct conn_origin *origin)
+static bool serve_or_park(struct listeners *listeners, int fd, const struct address *peer,
+                          const struct conn_origin *origin)
 {
-    enum verdict verdict;
+    enum admittance result = serve(listeners, fd, peer, origin);
 
-    if (is_refused(origin, peer)) {
-        refuse(fd, peer, origin, REFUSE_UNTRUSTED_PROXY);
-        return true;
-    }
-    verdict = admit(listeners, fd, peer, origin);
-    if (verdict == ADMITTED) {
+    if (result == SERVED) {
         /* It is out of the queue for slots: more may be free for those behind it. */
         if (listeners->paused != 0 && limits_others_wait(listeners->limits, listeners->worker))
             listeners->hooks.slot_free(listeners->hooks.context);
@@ -128,8 +122,20 @@ static bool serve(struct listeners *listeners, int fd, const struct address *pee
     listeners->parked.fd = fd;
     listeners->parked.peer = *peer;
     listeners->parked.origin = origin;
-    set_paused(listeners, verdict == NO_SLOT ? PAUSE_MAX_CONNECTIONS : PAUSE_DESCRIPTORS);
+    set_paused(listeners, result == NO_SLOT ? PAUSE_MAX_CONNECTIONS : PAUSE_DESCRIPTORS);
     return false;
+}
+
+/* False: it is parked. */
+static bool admit(struct listeners *listeners, int fd, const struct address *peer,
+                  const struct conn_origin *origin)
+{
+    unsigned verdict = judge(listeners, peer, origin);
+
+    if (verdict == ADMITTED)
+        return serve_or_park(listeners, fd, peer, origin);
+    refuse(fd, peer, origin, (enum refuse_reason) verdict);
+    return true;
 }
 
 static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
@@ -139,7 +145,7 @@ static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
     struct address peer = address_of_peer(fd, from, (socklen_t) length);
 
     (void) acceptor;
-    serve(listener->all, fd, &peer, listener->origin);
+    admit(listener->all, fd, &peer, listener->origin);
 }
 
 /* accept(2): what has befallen the connection, not the listening socket. */
@@ -165,7 +171,7 @@ static void on_accept_failed(struct evconnlistener *acceptor, void *context)
         set_paused(listener->all, PAUSE_DESCRIPTORS);
 }
 
-enum outcome { NOBODY, SERVED, PARKED, FAILED };
+enum outcome { NOBODY, DONE, PARKED, FAILED };
 
 /* Accepts the first that is queued at LISTENER. */
 static enum outcome accept_one(struct listener *listener)
@@ -185,7 +191,7 @@ static enum outcome accept_one(struct listener *listener)
     if (fd >= 0) {
         struct address peer = address_of_peer(fd, (struct sockaddr *) &from, length);
 
-        return serve(listener->all, fd, &peer, listener->origin) ? SERVED : PARKED;
+        return admit(listener->all, fd, &peer, listener->origin) ? DONE : PARKED;
     }
     if (errno == EAGAIN)
         return NOBODY;
@@ -221,7 +227,7 @@ static bool serve_waiting(struct listeners *listeners)
     int fd = listeners->parked.fd;
 
     listeners->parked.fd = -1;
-    if (fd >= 0 && !serve(listeners, fd, &peer, listeners->parked.origin))
+    if (fd >= 0 && !serve_or_park(listeners, fd, &peer, listeners->parked.origin))
         return false;
     return accept_in_turn(listeners);
 }
@@ -281,14 +287,22 @@ static void close_all(struct listeners *listeners)
     }
 }
 
+static void drop_parked(struct listeners *listeners)
+{
+    if (listeners->parked.fd < 0)
+        return;
+    close(listeners->parked.fd);
+    listeners->parked.fd = -1;
+    if (listeners->parked.origin->proxies == NULL)
+        admission_leave(&listeners->set->admission, &listeners->parked.peer);
+}
+
 void listeners_close(struct listeners *listeners)
 {
     if (listeners == NULL)
         return;
     close_all(listeners);
-    if (listeners->parked.fd >= 0)
-        close(listeners->parked.fd);
-    listeners->parked.fd = -1;
+    drop_parked(listeners);
     limits_leave_queue(listeners->limits, listeners->worker);
     limits_set_paused(listeners->limits, listeners->worker, 0);
 }

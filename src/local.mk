@@ -4,6 +4,7 @@ src_libechod_a_SOURCES = \
 	src/access.c src/access.h \
 	src/activation.c src/activation.h \
 	src/address.c src/address.h \
+	src/admission.c src/admission.h \
 	src/channel.c src/channel.h \
 	src/chat.c src/chat.h \
 	src/chat_elsewhere.c src/chat_elsewhere.h \
@@ -33,12 +34,14 @@ src_libechod_a_SOURCES = \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
 	src/proxy.c src/proxy.h \
+	src/quota.c src/quota.h \
 	src/rates.c src/rates.h \
 	src/redisbus.h \
 	src/reactor.c src/reactor.h \
 	src/selfsigned.h \
 	src/service.h \
 	src/sockets.c src/sockets.h \
+	src/source.c src/source.h \
 	src/spare.c src/spare.h \
 	src/spawn.c src/spawn.h \
 	src/stats.c src/stats.h \

@@ -19,6 +19,8 @@ struct options {
     enum spawn_model model;
     const char *backend;      /* NULL: the best */
     uint64_t max_connections; /* 0: no limit */
+    uint64_t max_per_source;  /* connections; 0: no limit */
+    uint64_t accept_rate;     /* new connections a second per source; 0: no limit */
     uint64_t udp_rate;        /* datagrams a second per source; 0: no limit */
     uint64_t idle_timeout;    /* 0: never */
     uint64_t handshake_timeout;

@@ -1,11 +1,10 @@
 /*
  * rates: how often a source may come, in memory that all workers share: a pure decision.
  *
- * A token bucket for each source, in a table of fixed size, without a lock. Where a source stands
- * in it is decided by a hash with a random key, so that nobody can choose sources that collide. A
- * source that finds its row full takes the place, and the bucket as it is, of the one that has
- * been full longest: so all sources of a row together never get more than the buckets of the row
- * hold, however many they are.
+ * A token bucket for each source, in a table of fixed size, without a lock. A source that finds its
+ * row full takes the place, and the bucket as it is, of the one that has been full longest: so all
+ * sources of a row together never get more than the buckets of the row hold, however many they
+ * are.
  */
 #ifndef ECHOD_RATES_H
 #define ECHOD_RATES_H
@@ -25,10 +24,9 @@ struct rates *rates_new(uint64_t rate, uint64_t burst);
 void rates_free(struct rates *rates);
 
 /*
- * Takes one from the bucket of SOURCE; false: it is empty. A source is an IPv4 address, also one
- * that is mapped into IPv6, or an IPv6 network of 64 bits; the port does not matter. NOW is in
+ * Takes one from the bucket of the source that ADDRESS belongs to; false: it is empty. NOW is in
  * milliseconds, at least 0, on any clock that all workers share.
  */
-bool rates_take(struct rates *rates, const struct address *source, int64_t now);
+bool rates_take(struct rates *rates, const struct address *address, int64_t now);
 
 #endif

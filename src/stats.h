@@ -25,7 +25,7 @@
     X(IDLE, "idle")       /* no byte moved for --idle-timeout */                                 \
     X(HANDSHAKE, "handshake") /* TLS or PROXY header not there by --handshake-timeout */         \
     X(TLS, "tls")         /* what came is not TLS, or not as it has to be */                     \
-    X(PROXY, "proxy")     /* a malformed PROXY header */                                         \
+    X(PROXY, "proxy")     /* a PROXY header that is malformed, or of a client that is refused */ \
     X(SLOW, "slow")       /* of a chat: it took nothing, and much waited for it */               \
     X(TIMEOUT, "timeout") /* the peer is gone: nothing is acknowledged any more */               \
     X(DRAIN, "drain")     /* we shut down; nothing was owed */                                   \
@@ -35,6 +35,8 @@
 
 /* Why a connection was refused: (identifier, name) */
 #define STATS_REFUSE_REASONS(X)                                                                  \
+    X(MAX_PER_SOURCE, "max-per-source")   /* its source has --max-per-source already */          \
+    X(ACCEPT_RATE, "accept-rate")         /* its source connects more often than --accept-rate */ \
     X(UNTRUSTED_PROXY, "untrusted-proxy") /* none of those whose PROXY header is believed */
 
 /* Why a datagram was not answered: (identifier, name) */

@@ -298,9 +298,15 @@ static bool make_memory(struct worker_setup *setup, unsigned addresses)
 
     setup->stats = stats_new(workers, addresses);
     setup->limits = limits_new(workers, options->max_connections);
+    if (options->max_per_source > 0)
+        setup->quota = quota_new(workers, options->max_per_source);
+    if (options->accept_rate > 0)
+        setup->accept_rates = rates_new(options->accept_rate, options->accept_rate);
     if (options->udp_rate > 0)
         setup->datagram_rates = rates_new(options->udp_rate, options->udp_rate);
     return setup->stats != NULL && setup->limits != NULL &&
+           (setup->quota != NULL || options->max_per_source == 0) &&
+           (setup->accept_rates != NULL || options->accept_rate == 0) &&
            (setup->datagram_rates != NULL || options->udp_rate == 0);
 }
 
@@ -343,6 +349,8 @@ static void release(struct supervisor *supervisor)
     crew_free(supervisor->crew);
     log_count_lost_in(NULL);
     limits_free(supervisor->setup.limits);
+    quota_free(supervisor->setup.quota);
+    rates_free(supervisor->setup.accept_rates);
     rates_free(supervisor->setup.datagram_rates);
     stats_free(supervisor->setup.stats);
     if (supervisor->base != NULL)

@@ -432,6 +432,9 @@ static bool worker_init(struct worker *worker, int fd)
     TAILQ_INIT(&worker->conns.lingering);
     worker->conns.base = worker->base;
     worker->conns.stats = worker->setup->stats;
+    worker->conns.admission = (struct admission){ .worker = worker->number,
+                                                  .quota = worker->setup->quota,
+                                                  .rates = worker->setup->accept_rates };
     worker->conns.plain = evbuffer_new();
     worker->conns.closed = on_conn_closed;
     worker->conns.shakes = on_conn_shakes;

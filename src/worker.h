@@ -4,6 +4,7 @@
 
 #include "limits.h"
 #include "options.h"
+#include "quota.h"
 #include "rates.h"
 #include "service.h"
 #include "sockets.h"
@@ -47,7 +48,9 @@ struct worker_setup {
     const struct tls_config *tls; /* NULL: no endpoint needs it */
     struct stats *stats;
     struct limits *limits;
-    struct rates *datagram_rates; /* NULL: no limit */
+    struct quota *quota;          /* connections per source; NULL: no limit, as of the others */
+    struct rates *accept_rates;
+    struct rates *datagram_rates;
 };
 
 /*
