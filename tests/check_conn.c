@@ -26,6 +26,8 @@ static struct {
     struct access_list proxies;
 } here;
 
+static struct quota *quota; /* of the next reactors, NULL: none */
+
 static void on_closed(void *context)
 {
     (void) context;
@@ -52,6 +54,7 @@ static void make_reactor(const struct service *service)
     TAILQ_INIT(&here.set.shaking);
     TAILQ_INIT(&here.set.active);
     TAILQ_INIT(&here.set.lingering);
+    here.set.admission.quota = quota;
     here.set.closed = on_closed;
     here.set.lingers = on_lingers;
     here.set.shakes = on_shakes;
@@ -1082,6 +1085,24 @@ START_TEST(the_client_that_a_header_names_is_the_peer)
 }
 END_TEST
 
+/* It is not the load balancer that the limits hold for; who names nobody is no client either. */
+START_TEST(the_client_that_a_header_names_has_to_be_let_in)
+{
+    struct address client = ip4(0xc0000207, 1); /* HEADER's */
+
+    quota = quota_new(1, 1);
+    ck_assert_ptr_nonnull(strstr(log_of_proxied(HEADER "hello", CLOSE_EOF), " in=5 out=5 "));
+    ck_assert(quota_take(quota, 0, &client)); /* it had left */
+    ck_assert_ptr_nonnull(strstr(log_of_proxied(HEADER "hello", CLOSE_PROXY),
+                                 "Z info refused peer=192.0.2.7:4711 via=127.0.0.1:"));
+    ck_assert_ptr_null(strstr(log_of_proxied(HEADER "hello", CLOSE_PROXY), "accepted"));
+    ck_assert_ptr_nonnull(strstr(log_of_proxied(NO_CLIENT "hello", CLOSE_EOF), " in=5 out=5 "));
+    ck_assert(!quota_take(quota, 0, &client));
+    quota_free(quota);
+    quota = NULL;
+}
+END_TEST
+
 START_TEST(a_header_is_not_a_byte)
 {
     const char *log = log_of_proxied(HEADER, CLOSE_EOF);
@@ -1291,6 +1312,7 @@ int main(void)
         a_health_probe_makes_no_noise,
         received_data_is_shown_up_to_a_limit,
         the_client_that_a_header_names_is_the_peer,
+        the_client_that_a_header_names_has_to_be_let_in,
         a_header_is_not_a_byte,
         a_malformed_header_closes_and_is_told,
         who_is_late_with_a_part_is_told_more_loudly_than_who_is_silent,

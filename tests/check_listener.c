@@ -372,6 +372,12 @@ static bool has_refused(void *count)
     return here.origin.stats->refused[REFUSE_UNTRUSTED_PROXY] >= *(unsigned *) count;
 }
 
+static bool has_had_too_many(void *context)
+{
+    (void) context;
+    return here.origin.stats->refused[REFUSE_MAX_PER_SOURCE] > 0;
+}
+
 START_TEST(who_is_not_trusted_is_refused_and_takes_no_slot)
 {
     struct access_list proxies = { 0 };
@@ -400,6 +406,75 @@ START_TEST(who_is_not_trusted_is_refused_and_takes_no_slot)
     close(client);
     access_release(&proxies);
     stop();
+}
+END_TEST
+
+START_TEST(who_has_too_many_is_refused_until_one_leaves)
+{
+    struct quota *quota = quota_new(WORKERS, 1);
+    int clients[3];
+
+    start(0);
+    here.set.admission.quota = quota;
+    clients[0] = connect_to(here.port);
+    wait_accepted(1);
+    clients[1] = connect_to(here.port);
+    ck_assert(loop_until(here.set.base, has_had_too_many, NULL));
+    ck_assert(reads_eof(clients[1]));
+    expect_echo(clients[0]);
+    disconnect(clients[0]);
+    clients[2] = connect_to(here.port);
+    expect_echo(clients[2]);
+    ck_assert_uint_eq(accepted(), 2);
+    close(clients[1]);
+    close(clients[2]);
+    stop();
+    quota_free(quota);
+}
+END_TEST
+
+START_TEST(who_waits_for_a_slot_has_its_sources_place)
+{
+    struct quota *quota = quota_new(WORKERS, 2);
+    struct address source = ip4(0x7f000001, 1);
+    int clients[2];
+
+    start(1);
+    here.set.admission.quota = quota;
+    clients[0] = connect_to(here.port);
+    wait_accepted(1);
+    clients[1] = connect_to(here.port);
+    wait_paused(PAUSE_MAX_CONNECTIONS);
+    ck_assert(!quota_take(quota, THEM, &source));
+    disconnect(clients[0]); /* the other one is served, and takes no second place */
+    expect_echo(clients[1]);
+    ck_assert(quota_take(quota, THEM, &source));
+    ck_assert(!quota_take(quota, THEM, &source));
+    close(clients[1]);
+    stop();
+    quota_free(quota);
+}
+END_TEST
+
+START_TEST(who_waited_in_vain_gives_its_sources_place_back)
+{
+    struct quota *quota = quota_new(WORKERS, 2);
+    struct address source = ip4(0x7f000001, 1);
+    int clients[2];
+
+    start(1);
+    here.set.admission.quota = quota;
+    clients[0] = connect_to(here.port);
+    wait_accepted(1);
+    clients[1] = connect_to(here.port);
+    wait_paused(PAUSE_MAX_CONNECTIONS);
+    listeners_close(here.listeners);
+    ck_assert(quota_take(quota, THEM, &source));
+    ck_assert(!quota_take(quota, THEM, &source));
+    close(clients[0]);
+    close(clients[1]);
+    stop();
+    quota_free(quota);
 }
 END_TEST
 
@@ -625,6 +700,9 @@ int main(void)
         without_memory_a_connection_waits,
         beyond_the_limit_all_wait_in_order,
         who_is_not_trusted_is_refused_and_takes_no_slot,
+        who_has_too_many_is_refused_until_one_leaves,
+        who_waits_for_a_slot_has_its_sources_place,
+        who_waited_in_vain_gives_its_sources_place_back,
         a_slot_of_another_worker,
         a_place_in_the_queue_is_given_up_at_the_end,
         a_drain_serves_who_is_queued_then_closes,

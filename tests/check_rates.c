@@ -1,4 +1,3 @@
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,25 +7,6 @@
 #include "tests/harness.h"
 
 enum { NOW = 1000000 }; /* ms; where time does not matter */
-
-static struct address ip4(uint32_t host, uint16_t port)
-{
-    struct address address = { .length = sizeof(address.ip4) };
-
-    address.ip4.sin_family = AF_INET;
-    address.ip4.sin_addr.s_addr = htonl(host);
-    address.ip4.sin_port = htons(port);
-    return address;
-}
-
-static struct address ip6(const char *text)
-{
-    struct address address = { .length = sizeof(address.ip6) };
-
-    address.ip6.sin6_family = AF_INET6;
-    ck_assert_int_eq(inet_pton(AF_INET6, text, &address.ip6.sin6_addr), 1);
-    return address;
-}
 
 static bool take(struct rates *rates, struct address source, int64_t now)
 {
@@ -100,25 +80,6 @@ START_TEST(a_clock_that_lags_gives_nothing_more)
     ck_assert_uint_eq(take_all(rates, source, NOW), 10);
     ck_assert_uint_eq(take_all(rates, source, NOW - 4), 0); /* another worker's, of the last tick */
     ck_assert_uint_eq(take_all(rates, source, NOW + 1), 1);
-    rates_free(rates);
-}
-END_TEST
-
-START_TEST(a_source_is_an_address_or_a_network)
-{
-    struct rates *rates = rates_new(1, 1);
-
-    ck_assert_uint_eq(take_all(rates, ip4(0x7f000001, 4000), NOW), 1);
-    ck_assert_uint_eq(take_all(rates, ip4(0x7f000001, 4001), NOW), 0); /* another port */
-    ck_assert_uint_eq(take_all(rates, ip6("::ffff:127.0.0.1"), NOW), 0);
-    ck_assert_uint_eq(take_all(rates, ip4(0x7f000002, 4000), NOW), 1);
-    ck_assert_uint_eq(take_all(rates, ip6("::ffff:127.0.0.3"), NOW), 1);
-    ck_assert_uint_eq(take_all(rates, ip4(0x7f000003, 1), NOW), 0);
-    ck_assert_uint_eq(take_all(rates, ip6("2001:db8:0:1::1"), NOW), 1);
-    ck_assert_uint_eq(take_all(rates, ip6("2001:db8:0:1:ffff::2"), NOW), 0);
-    ck_assert_uint_eq(take_all(rates, ip6("2001:db8:0:2::1"), NOW), 1);
-    ck_assert_uint_eq(take_all(rates, ip6("::1"), NOW), 1);
-    ck_assert_uint_eq(take_all(rates, ip4(0, 1), NOW), 1); /* not the same as ::/64 */
     rates_free(rates);
 }
 END_TEST
@@ -250,7 +211,6 @@ int main(void)
         no_token_is_lost_to_rounding,
         the_largest_rate_does_not_overflow,
         a_clock_that_lags_gives_nothing_more,
-        a_source_is_an_address_or_a_network,
         many_sources_do_not_disturb_each_other,
         a_flood_of_sources_gets_no_more_than_the_table_holds,
         places_that_have_been_full_longest_are_taken_first,

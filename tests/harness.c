@@ -1,5 +1,6 @@
 #include "tests/harness.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -194,6 +195,25 @@ bool leaves_on_stack(void (*function)(void *argument), void *argument, const voi
     free(content);
     close(fd);
     return found;
+}
+
+struct address ip4(uint32_t host, uint16_t port)
+{
+    struct address address = { .length = sizeof(address.ip4) };
+
+    address.ip4.sin_family = AF_INET;
+    address.ip4.sin_addr.s_addr = htonl(host);
+    address.ip4.sin_port = htons(port);
+    return address;
+}
+
+struct address ip6(const char *text)
+{
+    struct address address = { .length = sizeof(address.ip6) };
+
+    address.ip6.sin6_family = AF_INET6;
+    ck_assert_int_eq(inet_pton(AF_INET6, text, &address.ip6.sin6_addr), 1);
+    return address;
 }
 
 int listen_anywhere(uint16_t *port)

@@ -48,6 +48,10 @@ size_t count_lines(const char *text);
 bool leaves_on_stack(void (*function)(void *argument), void *argument, const void *secret,
                      size_t length);
 
+/* IP addresses: HOST in host byte order; TEXT, with port 0. */
+struct address ip4(uint32_t host, uint16_t port);
+struct address ip6(const char *text);
+
 /* A listening socket on 127.0.0.1; *PORT: at which port. */
 int listen_anywhere(uint16_t *port);
 /* Connects to 127.0.0.1 at PORT; blocking. -1 with errno set. */

@@ -14,6 +14,7 @@ probe_units = \
 
 plain_units = \
 	tests/check_access \
+	tests/check_admission \
 	tests/check_descriptors \
 	tests/check_endpoint \
 	tests/check_gauge \
@@ -24,8 +25,10 @@ plain_units = \
 	tests/check_pidfile \
 	$(probe_units) \
 	tests/check_proxy \
+	tests/check_quota \
 	tests/check_rates \
 	tests/check_reactor \
+	tests/check_source \
 	tests/check_stats \
 	tests/check_tcp \
 	tests/check_udp
