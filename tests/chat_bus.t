@@ -137,12 +137,6 @@ def roll(member):
     return member.names_of("here"), member.names_of("elsewhere")
 
 
-def catch_up(house):
-    """Its members have read all that there was, of those elsewhere who came or went."""
-    for member in house.room:
-        member.who()
-
-
 def everybody(houses):
     return [member for house in houses for member in house.room]
 
@@ -308,10 +302,12 @@ def a_bus_that_is_killed_and_started_again(model):
             for house in houses:
                 enter(houses, house)
             check_talk(houses)
+            known = {house: names(elsewhere(houses, house)) for house in houses}
             redis.kill()
             for number, house in enumerate(houses):
                 house.wait_line("bus-lost", turn)
-                catch_up(house)
+                for member in house.room:
+                    assert sorted(member.answers()) == ["* %s left" % name for name in known[house]]
                 enter([house], house)
                 rename(house.room, house.room[-1], "late%d-%d" % (number, turn))
                 leave([house], house) if turn == 2 else check_talk([house])
