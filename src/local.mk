@@ -26,6 +26,7 @@ src_libechod_a_SOURCES = \
 	src/fastpath.c src/fastpath.h \
 	src/gauge.c src/gauge.h \
 	src/hubs.c src/hubs.h \
+	src/keptfile.c src/keptfile.h \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \
@@ -33,11 +34,13 @@ src_libechod_a_SOURCES = \
 	src/options.c src/options.h \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
+	src/privileges.c src/privileges.h \
 	src/proxy.c src/proxy.h \
 	src/quota.c src/quota.h \
 	src/rates.c src/rates.h \
 	src/redisbus.h \
 	src/reactor.c src/reactor.h \
+	src/sandbox.h \
 	src/selfsigned.h \
 	src/service.h \
 	src/sockets.c src/sockets.h \
@@ -60,11 +63,14 @@ endif
 if HAVE_HIREDIS
 src_libechod_a_SOURCES += src/redisbus.c
 endif
+if HAVE_LIBSECCOMP
+src_libechod_a_SOURCES += src/sandbox.c
+endif
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
 src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
-	$(HIREDIS_LIBS)
+	$(HIREDIS_LIBS) $(SECCOMP_LIBS)
 
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a

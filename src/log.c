@@ -33,6 +33,7 @@ static struct {
     struct log_lost *lost;
 } sink = { .sink = SINK_PLAIN, .fd = STDERR_FILENO, .threshold = LOG_NOTICE };
 
+static const struct sockaddr_un system_log = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
 static struct log_lost lost_here;
 static const char *program = "echod";
 
@@ -108,6 +109,8 @@ void log_open(int threshold, bool to_syslog)
     if (to_syslog) {
         sink.sink = SINK_SYSLOG;
         sink.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void) connect(sink.fd, (const struct sockaddr *) &system_log, sizeof(system_log));
+        tzset(); /* its time is local, and the zone's file may be out of reach later */
     } else {
         open_stderr();
     }
@@ -263,10 +266,23 @@ static bool write_line(const struct log_line *line)
     return sent == whole;
 }
 
+/*
+ * By the connection that was made at the start, which needs no path: a chroot has another /dev. If
+ * the one who listened there has ended, whoever is at the path by now.
+ */
+static bool put_datagram(const char *text, size_t length)
+{
+    ssize_t sent = send(sink.fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (sent < 0 && (errno == ECONNREFUSED || errno == ENOTCONN || errno == EDESTADDRREQ))
+        sent = sendto(sink.fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                      (const struct sockaddr *) &system_log, sizeof(system_log));
+    return sent == (ssize_t) length;
+}
+
 /* One attempt, without waiting; true if the sink took the whole line. */
 static bool put(const struct log_line *line)
 {
-    static const struct sockaddr_un system_log = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
     struct pollfd ready = { .fd = sink.fd, .events = POLLOUT };
     ssize_t sent = -1;
 
@@ -280,10 +296,8 @@ static bool put(const struct log_line *line)
     case SINK_SOCKET:
         sent = send(sink.fd, line->text, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;
-    case SINK_SYSLOG: /* no newline in a datagram */
-        sent = sendto(sink.fd, line->text, line->length - 1, MSG_DONTWAIT | MSG_NOSIGNAL,
-                      (const struct sockaddr *) &system_log, sizeof(system_log));
-        return sent == (ssize_t) line->length - 1;
+    case SINK_SYSLOG:
+        return put_datagram(line->text, line->length - 1); /* with no newline */
     }
     return sent == (ssize_t) line->length;
 }

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "options.h"
 #include "pidfile.h"
+#include "privileges.h"
 #include "reactor.h"
 #include "sockets.h"
 #include "supervisor.h"
@@ -19,21 +20,23 @@ static const struct service *const services[ENDPOINT_SERVICES] = {
 };
 
 /* What is served with TLS is read, or made, before anything begins. Returns the exit status. */
-static int run(const struct options *options, struct sockets *sockets, struct pidfile *pidfile)
+static int run(const struct options *options, struct sockets *sockets, struct pidfile *pidfile,
+               const struct privileges *privileges)
 {
     const struct tls_settings settings = { options->tls_cert, options->tls_key,
-                                           options->tls_client_ca, options->tls_13_least };
+                                           options->tls_client_ca, options->tls_13_least,
+                                           options->chroot != NULL };
     struct tls_config_error error;
     struct tls_config tls;
     int status;
 
     if (!options->serves_tls)
-        return supervisor_run(options, sockets, services, NULL, pidfile);
+        return supervisor_run(options, sockets, services, NULL, pidfile, privileges);
     if (!tls_config_open(&tls, &settings, &error)) {
         log_startup_error(error.what, error.file);
         return 1;
     }
-    status = supervisor_run(options, sockets, services, &tls, pidfile);
+    status = supervisor_run(options, sockets, services, &tls, pidfile, privileges);
     tls_config_close(&tls);
     return status;
 }
@@ -66,31 +69,46 @@ static bool find_bus(struct options *options)
     return wrong == NULL;
 }
 
-static int serve(struct options *options, const struct activation *passed)
+static int open_and_run(struct options *options, const struct activation *passed,
+                        const struct privileges *privileges)
 {
     struct sockets_error error;
     struct pidfile pidfile;
     struct sockets sockets;
-    const char *wrong;
+    const char *wrong = pidfile_open(&pidfile, options->pid_file);
     int status;
 
-    descriptors_fill_standard();
-    descriptors_raise_limit(reactor_descriptor_limit(options->backend));
-    if (!find_bus(options))
-        return 1;
-    wrong = pidfile_open(&pidfile, options->pid_file);
     if (wrong != NULL) {
         log_startup_error(wrong, options->pid_file);
         return 1;
     }
     if (open_sockets(&sockets, options, passed, &error)) {
-        status = run(options, &sockets, &pidfile);
+        status = run(options, &sockets, &pidfile, privileges);
         sockets_free(&sockets);
     } else {
         log_startup_error(error.what, error.text);
         status = error.status;
     }
     pidfile_close(&pidfile);
+    return status;
+}
+
+static int serve(struct options *options, const struct activation *passed)
+{
+    struct privileges_error error;
+    struct privileges privileges;
+    int status;
+
+    descriptors_fill_standard();
+    descriptors_raise_limit(reactor_descriptor_limit(options->backend));
+    if (!find_bus(options))
+        return 1;
+    if (!privileges_find(&privileges, options->user, options->chroot, &error)) {
+        log_startup_error(error.what, error.text);
+        return 1;
+    }
+    status = open_and_run(options, passed, &privileges);
+    privileges_free(&privileges);
     return status;
 }
 

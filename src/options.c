@@ -9,6 +9,7 @@
 #include "defaults.h"
 #include "log.h"
 #include "reactor.h"
+#include "sandbox.h"
 
 #define WORKERS_MOST 1024
 #define CONNECTIONS_MOST 1000000000
@@ -22,7 +23,7 @@ enum { HAS_TLS = false };
 
 static cmdline_setter set_workers, set_model, set_backend, set_proxies;
 static cmdline_setter set_tls_file, set_self_signed, set_min_version;
-static cmdline_setter set_chat_bus;
+static cmdline_setter set_user, set_sandbox, set_chat_bus;
 static void list_backends(const struct cmdline *cmdline);
 
 #define TARGET(member) .target = offsetof(struct options, member)
@@ -63,6 +64,12 @@ static const struct cmdline_option table[] = {
       .help = "demand certificates signed by these" },
     { "tls-min-version", 0, "1.2|1.3", set_min_version,
       .help = "the oldest that clients may speak (default 1.2)" },
+    { "user", 'u', "USER[:GROUP]", set_user, TARGET(user),
+      .help = "who to be once the sockets are bound" },
+    { "chroot", 0, "DIR", cmdline_text, TARGET(chroot),
+      .help = "root directory once the sockets are bound" },
+    { "sandbox", 0, "on|off", set_sandbox,
+      .help = "filter system calls in workers (default on)" },
     { "chat-bus", 0, "redis://HOST:PORT[/CHANNEL]", set_chat_bus,
       .help = "join the chats of several servers" },
     { "pid-file", 0, "FILE", cmdline_text, TARGET(pid_file),
@@ -162,6 +169,27 @@ static const char *set_min_version(const struct cmdline_option *option, void *ta
     if (strcmp(value, "1.2") != 0 && !options->tls_13_least)
         return "neither 1.2 nor 1.3";
     return HAS_TLS ? NULL : "built without TLS";
+}
+
+static const char *set_user(const struct cmdline_option *option, void *target, const char *value)
+{
+    const char *colon = strchr(value, ':');
+
+    if (colon == value || (colon != NULL && colon[1] == '\0'))
+        return "not USER or USER:GROUP";
+    return cmdline_text(option, target, value);
+}
+
+static const char *set_sandbox(const struct cmdline_option *option, void *target,
+                               const char *value)
+{
+    struct options *options = target;
+
+    (void) option;
+    options->sandbox = strcmp(value, "on") == 0 ? SANDBOX_ON : SANDBOX_OFF;
+    if (options->sandbox == SANDBOX_ON)
+        return sandbox_missing();
+    return strcmp(value, "off") == 0 ? NULL : "neither on nor off";
 }
 
 static const char *set_chat_bus(const struct cmdline_option *option, void *target,
@@ -299,6 +327,7 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
         .udp_rate = DEFAULT_UDP_RATE,
         .handshake_timeout = DEFAULT_HANDSHAKE_TIMEOUT_MS,
         .drain_timeout = DEFAULT_DRAIN_TIMEOUT_MS,
+        .sandbox = SANDBOX_DEFAULT,
     };
     result = cmdline_parse(&cmdline, options, argc, argv, &rest);
     if (result != CMDLINE_RUN)

@@ -13,6 +13,12 @@
 #include "redisbus.h"
 #include "spawn.h"
 
+enum sandbox_choice {
+    SANDBOX_OFF,
+    SANDBOX_DEFAULT, /* on, where there is one */
+    SANDBOX_ON,
+};
+
 /* Const once it is parsed. Times are in milliseconds. */
 struct options {
     uint64_t workers;
@@ -34,6 +40,8 @@ struct options {
     struct redisbus_address chat_bus;         /* channel NULL: none */
     struct address *bus_servers;              /* where that is, once somebody has resolved it */
     size_t bus_server_count;
+    const char *user, *chroot; /* NULL: they stay */
+    enum sandbox_choice sandbox;
     const char *pid_file; /* NULL: none */
     uint64_t verbose;
     bool quiet;

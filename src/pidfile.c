@@ -68,6 +68,17 @@ const char *pidfile_open(struct pidfile *file, const char *path)
     return wrong;
 }
 
+void pidfile_give(const struct pidfile *file, uid_t uid, gid_t gid)
+{
+    if (file->directory >= 0)
+        (void) !fchownat(file->directory, file->draft, uid, gid, AT_SYMLINK_NOFOLLOW);
+}
+
+bool pidfile_is_ours(const struct pidfile *file)
+{
+    return file->directory < 0 || faccessat(file->directory, ".", W_OK | X_OK, AT_EACCESS) == 0;
+}
+
 bool pidfile_publish(struct pidfile *file)
 {
     if (file->directory < 0)

@@ -21,6 +21,19 @@ struct pidfile {
  */
 const char *pidfile_open(struct pidfile *file, const char *path);
 
+/*
+ * Has the file belong to this user and group from now on, as if they had written it: whoever is in
+ * a directory with the sticky bit may rename and remove only what is theirs. It stays as it is where
+ * we may not do so.
+ */
+void pidfile_give(const struct pidfile *file, uid_t uid, gid_t gid);
+
+/*
+ * May the present user publish and remove it? False with errno set. Where it may not, publishing
+ * would fail, once all else is there.
+ */
+bool pidfile_is_ours(const struct pidfile *file);
+
 /* Gives it its name, whole or not at all. On failure returns false with errno set. */
 bool pidfile_publish(struct pidfile *file);
 

@@ -398,6 +398,12 @@ void sockets_announce(const struct sockets *sockets)
     }
 }
 
+void sockets_give(const struct sockets *sockets, uid_t uid, gid_t gid)
+{
+    for (size_t i = 0; i < sockets->count; i++)
+        unixsocket_give(&sockets->list[i].file, uid, gid);
+}
+
 int sockets_fd(const struct sockets *sockets, size_t index, unsigned worker)
 {
     return sockets->list[index].fds[worker % sockets->list[index].fd_count];

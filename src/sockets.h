@@ -57,6 +57,12 @@ bool sockets_adopt(struct sockets *sockets, const struct endpoint *endpoint, int
 /* Logs a `listening` line for each address, and a warning for each that was skipped. */
 void sockets_announce(const struct sockets *sockets);
 
+/*
+ * Has the files of unix sockets that were opened here belong to this user and group, as if they
+ * had opened them; where we may not do so they stay as they are.
+ */
+void sockets_give(const struct sockets *sockets, uid_t uid, gid_t gid);
+
 /* The socket of list[INDEX] at which WORKER accepts; still owned by SOCKETS. -1: closed. */
 int sockets_fd(const struct sockets *sockets, size_t index, unsigned worker);
 

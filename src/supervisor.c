@@ -13,6 +13,7 @@
 #include "log.h"
 #include "notify.h"
 #include "reactor.h"
+#include "sandbox.h"
 
 enum { SIGNALS = 5 };
 
@@ -227,7 +228,7 @@ static void reload(struct supervisor *supervisor)
         crew_share_credentials(supervisor->crew);
         return;
     }
-    log_begin(&line, LOG_ERR, "reload-failed");
+    log_begin(&line, error.is_denied ? LOG_WARNING : LOG_ERR, "reload-failed");
     log_text(&line, "error", error.what);
     log_text(&line, "file", error.file);
     log_end(&line);
@@ -357,9 +358,68 @@ static void release(struct supervisor *supervisor)
         event_base_free(supervisor->base);
 }
 
+/* What we made is the new user's from then on. Tells what is wrong. */
+static bool give_up_privileges(struct supervisor *supervisor,
+                               const struct privileges *privileges)
+{
+    struct privileges_error error;
+
+    if (privileges->user != NULL) {
+        pidfile_give(supervisor->pidfile, privileges->uid, privileges->gid);
+        sockets_give(supervisor->sockets, privileges->uid, privileges->gid);
+    }
+    if (!privileges_give_up(privileges, &error)) {
+        log_startup_error(error.what, error.text);
+        return false;
+    }
+    if (privileges->user == NULL || pidfile_is_ours(supervisor->pidfile))
+        return true;
+    log_startup_error("the user cannot write to the directory",
+                      supervisor->setup.options->pid_file);
+    return false;
+}
+
+/* A kernel that has no filters is told of, and lived with, unless they were asked for. */
+static bool enter_sandbox(struct supervisor *supervisor)
+{
+    enum sandbox_choice choice = supervisor->setup.options->sandbox;
+
+    if (choice == SANDBOX_OFF || sandbox_missing() != NULL)
+        return true;
+    supervisor->setup.is_sandboxed = sandbox_enter_supervisor();
+    if (supervisor->setup.is_sandboxed)
+        return true;
+    if (choice == SANDBOX_ON)
+        log_startup_error(strerror(errno), "--sandbox=on");
+    else
+        log_failure(LOG_WARNING, "sandbox-failed", "system-call filter", errno);
+    return choice != SANDBOX_ON;
+}
+
+/* From here on nothing is found by its path that was not held on to. */
+static bool confine(struct supervisor *supervisor, const struct privileges *privileges)
+{
+    log_open(options_log_threshold(supervisor->setup.options),
+             supervisor->setup.options->to_syslog);
+    supervisor->notify = notify_new(supervisor->base, count_connections, supervisor);
+    if (supervisor->tls != NULL)
+        privileges_forbid_core();
+    return give_up_privileges(supervisor, privileges) && enter_sandbox(supervisor);
+}
+
+static void start(struct supervisor *supervisor)
+{
+    sockets_announce(supervisor->sockets); /* signals are heard by now */
+    announce_certificate(supervisor->tls);
+    if (supervisor->tls != NULL)
+        reactor_start_timer(supervisor->rotation, TICKET_KEY_MS);
+    if (crew_start(supervisor->crew))
+        event_base_dispatch(supervisor->base);
+}
+
 int supervisor_run(const struct options *options, struct sockets *sockets,
                    const struct service *const *services, struct tls_config *tls,
-                   struct pidfile *pidfile)
+                   struct pidfile *pidfile, const struct privileges *privileges)
 {
     struct supervisor supervisor = {
         .sockets = sockets,
@@ -370,14 +430,8 @@ int supervisor_run(const struct options *options, struct sockets *sockets,
     };
 
     if (init(&supervisor)) {
-        log_open(options_log_threshold(options), options->to_syslog);
-        sockets_announce(sockets); /* signals are heard by now */
-        announce_certificate(tls);
-        if (tls != NULL)
-            reactor_start_timer(supervisor.rotation, TICKET_KEY_MS);
-        supervisor.notify = notify_new(supervisor.base, count_connections, &supervisor);
-        if (crew_start(supervisor.crew))
-            event_base_dispatch(supervisor.base);
+        if (confine(&supervisor, privileges))
+            start(&supervisor);
         if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {
             pidfile_close(pidfile);
             sockets_close(sockets);

@@ -4,6 +4,7 @@
 
 #include "options.h"
 #include "pidfile.h"
+#include "privileges.h"
 #include "service.h"
 #include "sockets.h"
 #include "tls_config.h"
@@ -11,11 +12,12 @@
 /*
  * Serves at SOCKETS, which it closes at the drain, until a signal or a failure ends it. SERVICES
  * is indexed by enum endpoint_service; TLS is loaded anew by SIGHUP, or NULL if no endpoint needs
- * it; PIDFILE is written when all workers serve. Returns the exit status; should a thread refuse
+ * it; PIDFILE is written when all workers serve. PRIVILEGES are given up, for good, before the first
+ * worker is started. Returns the exit status; should a thread refuse
  * to end, it ends the process with it instead.
  */
 int supervisor_run(const struct options *options, struct sockets *sockets,
                    const struct service *const *services, struct tls_config *tls,
-                   struct pidfile *pidfile);
+                   struct pidfile *pidfile, const struct privileges *privileges);
 
 #endif

@@ -18,6 +18,7 @@ static bool fail(struct tls_config_error *error, const char *what, const char *w
     else
         snprintf(error->what, sizeof(error->what), "%s", what);
     error->file = file;
+    error->is_denied = false;
     return false;
 }
 
@@ -46,30 +47,31 @@ static const char *read_regular(int fd, struct blob *blob)
 }
 
 /* O_NONBLOCK: a pipe of that name must not make us wait. */
-static bool read_file(struct blob *blob, const char *what, const char *file,
+static bool read_file(struct blob *blob, const char *what, const struct keptfile *file,
                       struct tls_config_error *error)
 {
-    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = keptfile_open(file, O_RDONLY | O_NOCTTY | O_NONBLOCK), number = errno;
     const char *wrong;
 
-    if (fd < 0)
-        return fail(error, what, strerror(errno), file);
+    if (fd < 0) {
+        fail(error, what, strerror(number), file->path);
+        error->is_denied = number == EACCES || number == EPERM;
+        return false;
+    }
     wrong = read_regular(fd, blob);
     close(fd);
-    return wrong == NULL || fail(error, what, wrong, file);
+    return wrong == NULL || fail(error, what, wrong, file->path);
 }
 
-static bool read_files(struct credentials *credentials, const struct tls_settings *settings,
+static bool read_files(struct credentials *credentials, const struct tls_config *config,
                        struct tls_config_error *error)
 {
-    const char *key = settings->key != NULL ? settings->key : settings->cert;
-
-    if (settings->cert != NULL &&
-        (!read_file(&credentials->chain, "cannot read certificate", settings->cert, error) ||
-         !read_file(&credentials->key, "cannot read private key", key, error)))
+    if (config->settings.cert != NULL &&
+        (!read_file(&credentials->chain, "cannot read certificate", &config->cert, error) ||
+         !read_file(&credentials->key, "cannot read private key", &config->key, error)))
         return false;
-    return settings->client_ca == NULL ||
-           read_file(&credentials->client_ca, "cannot read client CA", settings->client_ca, error);
+    return config->settings.client_ca == NULL ||
+           read_file(&credentials->client_ca, "cannot read client CA", &config->client_ca, error);
 }
 
 /* A file that is there but empty demands certificates that nobody has: better not start. */
@@ -133,11 +135,29 @@ static bool load(struct tls_config *config, struct credentials *credentials,
     const struct tls_settings *settings = &config->settings;
 
     credentials->is_13_least = settings->is_13_least;
-    if (!read_files(credentials, settings, error) ||
+    if (!read_files(credentials, config, error) ||
         !is_client_ca_there(credentials, settings, error) ||
         !is_good(credentials, settings, error))
         return false;
     return adopt(config, credentials) || fail(error, "cannot set up TLS", NULL, strerror(errno));
+}
+
+static bool find(struct keptfile *file, const struct tls_settings *settings, enum tls_part part,
+                 struct tls_config_error *error)
+{
+    const char *path = file_of(settings, part);
+
+    return path == NULL || keptfile_find(file, path, settings->is_root_left) ||
+           fail(error, "cannot open directory", strerror(errno), path);
+}
+
+static bool find_files(struct tls_config *config, struct tls_config_error *error)
+{
+    const struct tls_settings *settings = &config->settings;
+
+    return find(&config->cert, settings, TLS_CHAIN, error) &&
+           find(&config->key, settings, TLS_KEY, error) &&
+           find(&config->client_ca, settings, TLS_CLIENT_CA, error);
 }
 
 static bool make_ticket_key(struct ticket_key *key)
@@ -157,13 +177,18 @@ bool tls_config_open(struct tls_config *config, const struct tls_settings *setti
     if (!done)
         fail(error, "cannot set up TLS", NULL, strerror(ENOMEM));
     else
-        done = load(config, &credentials, error);
+        done = find_files(config, error) && load(config, &credentials, error);
     credentials_clear(&credentials);
+    if (!done)
+        tls_config_close(config);
     return done;
 }
 
 void tls_config_close(struct tls_config *config)
 {
+    keptfile_forget(&config->cert);
+    keptfile_forget(&config->key);
+    keptfile_forget(&config->client_ca);
     if (config->fd >= 0)
         close(config->fd);
     config->fd = -1;

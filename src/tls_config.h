@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "keptfile.h"
 #include "selfsigned.h"
 #include "tls.h"
 
@@ -17,17 +18,20 @@ struct tls_settings {
     const char *key;       /* a file; NULL: it is in that of the certificate */
     const char *client_ca; /* a file; NULL: no client certificates */
     bool is_13_least;
+    bool is_root_left; /* the root directory will be another one when the files are read again */
 };
 
 /* Why it cannot be: "WHAT: FILE". */
 struct tls_config_error {
     char what[192];
     const char *file;
+    bool is_denied; /* we are not let read it */
 };
 
 /* Its fields are its own, but for the fingerprint. */
 struct tls_config {
     struct tls_settings settings;
+    struct keptfile cert, key, client_ca;
     int fd;                            /* of sealed credentials */
     char fingerprint[FINGERPRINT_MAX]; /* of a self-signed certificate; else empty */
 };

@@ -143,6 +143,12 @@ static bool is_ours(const struct unixsocket *file, const struct stat *status)
            status->st_mtim.tv_nsec == file->made.tv_nsec;
 }
 
+void unixsocket_give(const struct unixsocket *file, uid_t uid, gid_t gid)
+{
+    if (file->directory >= 0)
+        (void) !fchownat(file->directory, file->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+}
+
 void unixsocket_remove(struct unixsocket *file)
 {
     struct stat status;

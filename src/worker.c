@@ -21,6 +21,7 @@
 #include "listener.h"
 #include "log.h"
 #include "reactor.h"
+#include "sandbox.h"
 #include "spare.h"
 
 struct worker {
@@ -477,6 +478,9 @@ int worker_run(const struct worker_setup *setup, unsigned number, int fd)
 
     if (!worker_init(&worker, fd)) {
         log_failure(LOG_ERR, "worker-failed", "start", errno);
+        worker.status = 1;
+    } else if (setup->is_sandboxed && !sandbox_enter_worker()) {
+        log_failure(LOG_ERR, "worker-failed", "sandbox", errno);
         worker.status = 1;
     } else if (event_base_dispatch(worker.base) != 0 && worker.status == 0) {
         log_failure(LOG_ERR, "worker-failed", "event loop", errno);

@@ -51,6 +51,7 @@ struct worker_setup {
     struct quota *quota;          /* connections per source; NULL: no limit, as of the others */
     struct rates *accept_rates;
     struct rates *datagram_rates;
+    bool is_sandboxed; /* a worker makes only the system calls that it needs */
 };
 
 /*

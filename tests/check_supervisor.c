@@ -30,6 +30,7 @@ struct plan {
 
 static int run(void *argument)
 {
+    static const struct privileges kept;
     struct plan *plan = argument;
     struct sockets_error error;
     struct endpoint endpoint;
@@ -48,7 +49,7 @@ static int run(void *argument)
         unlinkat(pidfile.directory, pidfile.draft, 0);
     if (plan->times > 0)
         inject_fail(plan->call, plan->nth, plan->times, EAGAIN);
-    status = supervisor_run(&plan->options, &sockets, services, NULL, &pidfile);
+    status = supervisor_run(&plan->options, &sockets, services, NULL, &pidfile, &kept);
     inject_reset();
     sockets_free(&sockets);
     pidfile_close(&pidfile);

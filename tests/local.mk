@@ -19,6 +19,7 @@ scenarios = \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
+	tests/privileges.t \
 	tests/probe.t \
 	tests/probe_transports.t \
 	tests/proxy.t \

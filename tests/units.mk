@@ -22,7 +22,9 @@ plain_units = \
 	tests/check_log \
 	tests/check_main \
 	tests/check_options \
+	tests/check_keptfile \
 	tests/check_pidfile \
+	tests/check_privileges \
 	$(probe_units) \
 	tests/check_proxy \
 	tests/check_quota \
@@ -36,10 +38,13 @@ if HAVE_LIBSYSTEMD
 plain_units += tests/check_activation
 endif
 LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) \
-	$(SYSTEMD_LIBS) $(HIREDIS_LIBS) $(CHECK_LIBS)
+	$(SYSTEMD_LIBS) $(HIREDIS_LIBS) $(SECCOMP_LIBS) $(CHECK_LIBS)
 
 if HAVE_OPENSSL
 plain_units += tests/check_selfsigned
+endif
+if HAVE_LIBSECCOMP
+plain_units += tests/check_sandbox
 endif
 
 check_PROGRAMS += $(plain_units)
@@ -61,7 +66,7 @@ wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pth
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 inject_flags = $(AM_LDFLAGS) $(wrap_flags)
 inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
-	$(OPENSSL_LIBS) $(HIREDIS_ARCHIVE) $(CHECK_LIBS)
+	$(OPENSSL_LIBS) $(HIREDIS_ARCHIVE) $(SECCOMP_LIBS) $(CHECK_LIBS)
 
 inject_units = \
 	tests/check_channel \
