@@ -70,6 +70,9 @@ START_TEST(defaults)
     ck_assert_uint_eq(options.idle_timeout, 0);
     ck_assert_uint_eq(options.drain_timeout, 10000);
     ck_assert_ptr_null(options.pid_file);
+    ck_assert_ptr_null(options.user);
+    ck_assert_ptr_null(options.chroot);
+    ck_assert_int_eq(options.sandbox, SANDBOX_DEFAULT);
     ck_assert(!options.to_syslog);
     ck_assert_int_eq(options_log_threshold(&options), LOG_NOTICE);
     ck_assert_uint_eq(options.endpoint_count, 1);
@@ -93,6 +96,11 @@ START_TEST(numbers_and_names)
     ck_assert_uint_eq(options.workers, 1024);
     ck_assert_int_eq(options.model, SPAWN_PROCESS);
     ck_assert_uint_eq(options.max_connections, 0);
+    options_free(&options);
+    expect_good(&options, "-u nobody:7 --chroot=/var/empty --sandbox=off");
+    ck_assert_str_eq(options.user, "nobody:7");
+    ck_assert_str_eq(options.chroot, "/var/empty");
+    ck_assert_int_eq(options.sandbox, SANDBOX_OFF);
     options_free(&options);
     expect_good(&options, "--workers=auto --pid-file=/run/echod.pid --syslog");
     ck_assert_uint_eq(options.workers, (uint64_t) sysconf(_SC_NPROCESSORS_ONLN));
@@ -217,6 +225,11 @@ START_TEST(malformed_values_are_quoted)
         { "--model=fiber", "unknown model", NULL },
         { "--model=", "unknown model", NULL },
         { "--backend=iocp", "unknown backend", NULL },
+        { "--sandbox=maybe", "neither on nor off", NULL },
+        { "-u :group", "not USER or USER:GROUP", "--user=:group" },
+        { "--user=user:", "not USER or USER:GROUP", NULL },
+        { "--user=", "empty value", NULL },
+        { "--chroot=", "empty value", NULL },
         { "-b EPOLL", "unknown backend", "--backend=EPOLL" },
         { "--pid-file=", "empty value", NULL },
         { "--frobnicate", "unknown option", NULL },
@@ -427,6 +440,7 @@ START_TEST(help_has_every_option)
         "--udp-rate=N",           "--drain-timeout=TIME",   "--pid-file=FILE",
         "-v, --verbose",          "-q, --quiet",            "--syslog",
         "--help",                 "--version",              "tcp://localhost:7777",
+        "-u, --user=USER[:GROUP]", "--chroot=DIR",          "--sandbox=on|off",
     };
     const char *text = answered("--help");
 

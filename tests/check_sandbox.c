@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -16,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,11 +37,12 @@ typedef bool attempt(void);
 /* A process that goes behind a filter and tries: how it ends, as waitpid(2) has it. */
 static int try(bool enter(void), attempt *attempt)
 {
+    static const struct rlimit no_core;
     int status;
     pid_t pid = fork();
 
     if (pid == 0) {
-        if (!enter())
+        if (setrlimit(RLIMIT_CORE, &no_core) != 0 || !enter())
             _exit(NOT_ENTERED);
         _exit(attempt() ? DONE : REFUSED);
     }
@@ -530,6 +533,14 @@ START_TEST(a_worker_may_end)
 }
 END_TEST
 
+/* valgrind knows no such call, and a kernel may be built without. */
+static bool has_system_filters(void)
+{
+    uint32_t action = SECCOMP_RET_KILL_PROCESS;
+
+    return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
 #define COUNT(list) ((int) (sizeof(list) / sizeof((list)[0])))
 
 int main(void)
@@ -539,6 +550,10 @@ int main(void)
     SRunner *runner;
     int failed;
 
+    if (!has_system_filters()) {
+        puts("no system-call filters here: nothing is tried");
+        return EXIT_SUCCESS;
+    }
     suite_add_tcase(suite, tcase);
     tcase_set_timeout(tcase, DEADLINE_MS / 1000.0);
     tcase_add_loop_test(tcase, a_worker_is_kept_from_it, 0, COUNT(trials));

@@ -2,12 +2,15 @@
 """Another user, another root directory, and a filter of system calls: what is given up is gone, in
 every process and thread, and what has to work afterwards does."""
 import contextlib
+import ctypes
 import os
 import re
 import signal
 import socket
 import ssl
+import struct
 import subprocess
+import sys
 import tempfile
 
 from harness import (DEADLINE, ECHOD, Echod, Skip, echo, in_namespace, main, needs_tls, sanitized,
@@ -134,6 +137,37 @@ def a_filter_can_be_left_out(model):
     with Echod("--sandbox=off", "--model=" + model) as echod:
         assert {status["Seccomp"] for status in statuses(echod)} == {"0"}
         assert echod.stop() == 0
+
+
+def refuse_filters():
+    """From now on the kernel takes no filter, by either call; as one does that was built without.
+    It is itself a filter: of x86-64's numbers."""
+    load, jump_if, give = 0x20, 0x15, 0x06
+    allow, refuse = 0x7fff0000, 0x00050000 | 22  # EINVAL
+    code = [(load, 0, 0, 0), (jump_if, 4, 0, 317),   # seccomp
+            (jump_if, 0, 2, 157), (load, 0, 0, 16),  # prctl, its first argument
+            (jump_if, 1, 0, 22),                     # PR_SET_SECCOMP
+            (give, 0, 0, allow), (give, 0, 0, refuse)]
+    filters = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+    program = ctypes.create_string_buffer(struct.pack("HP", len(code), ctypes.addressof(filters)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0
+
+
+@scenario
+def a_kernel_without_filters(model):
+    """It is served without, which is told; unless the filter was asked for."""
+    if os.uname().machine != "x86_64" or not has_filter():
+        raise Skip("no filter that could refuse filters")
+    launcher = [sys.executable, __file__, "--refuse-filters"]
+    with Echod("--model=" + model, "tcp://127.0.0.1:0", launcher=launcher) as echod:
+        assert echod.lines("sandbox-failed")[0].level == "warning"
+        assert {status["Seccomp_filters"] for status in statuses(echod)} == {"1"}
+        with echod.connect() as client:
+            echo(client, b"hello")
+        assert echod.stop() == 0
+    assert says("--sandbox=on", "--model=" + model, "127.0.0.1:0", prefix=launcher) == \
+        "echod: Invalid argument: --sandbox=on\n"
 
 
 @scenario
@@ -305,4 +339,7 @@ def a_pid_file_that_could_not_be_removed():
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--refuse-filters"]:
+        refuse_filters()
+        os.execv(sys.argv[2], sys.argv[2:])
     main()
