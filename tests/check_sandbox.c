@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,7 +36,7 @@ enum { DONE, REFUSED, NOT_ENTERED = 77 };
 typedef bool attempt(void);
 
 /* A process that goes behind a filter and tries: how it ends, as waitpid(2) has it. */
-static int try(bool enter(void), attempt *attempt)
+static int try(bool enter(void), attempt *tried)
 {
     static const struct rlimit no_core;
     int status;
@@ -44,7 +45,7 @@ static int try(bool enter(void), attempt *attempt)
     if (pid == 0) {
         if (setrlimit(RLIMIT_CORE, &no_core) != 0 || !enter())
             _exit(NOT_ENTERED);
-        _exit(attempt() ? DONE : REFUSED);
+        _exit(tried() ? DONE : REFUSED);
     }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     return status;
@@ -545,8 +546,8 @@ static bool has_system_filters(void)
 
 int main(void)
 {
-    Suite *suite = suite_create("sandbox");
-    TCase *tcase = tcase_create("sandbox");
+    Suite *suite;
+    TCase *tcase;
     SRunner *runner;
     int failed;
 
@@ -554,6 +555,8 @@ int main(void)
         puts("no system-call filters here: nothing is tried");
         return EXIT_SUCCESS;
     }
+    suite = suite_create("sandbox");
+    tcase = tcase_create("sandbox");
     suite_add_tcase(suite, tcase);
     tcase_set_timeout(tcase, DEADLINE_MS / 1000.0);
     tcase_add_loop_test(tcase, a_worker_is_kept_from_it, 0, COUNT(trials));
