@@ -15,6 +15,8 @@ unsigned admission_enter(const struct admission *admission, const struct address
 {
     if (!is_ip(client))
         return ADMITTED;
+    if (admission->access != NULL && !access_permits(admission->access, &client->any))
+        return REFUSE_DENY;
     if (admission->rates != NULL && !rates_take(admission->rates, client, now))
         return REFUSE_ACCEPT_RATE;
     if (admission->quota != NULL && !quota_take(admission->quota, admission->worker, client))

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "access.h"
 #include "address.h"
 #include "quota.h"
 #include "rates.h"
@@ -15,8 +16,9 @@
 /* Of one worker; what is NULL limits nothing, so all zero lets everyone in. */
 struct admission {
     unsigned worker;
-    struct quota *quota; /* connections at a time */
-    struct rates *rates; /* new connections */
+    const struct access_rules *access; /* whom at all */
+    struct quota *quota;               /* connections at a time */
+    struct rates *rates;               /* new connections */
 };
 
 /* What is not refused. */
@@ -24,8 +26,8 @@ enum { ADMITTED = REFUSE_REASONS };
 
 /*
  * Lets a connection of CLIENT in at NOW, in ms on clock_ms: returns ADMITTED, and its source has
- * one place less until admission_leave; or returns why it is refused, an enum refuse_reason. The
- * limits are for those that come over IP: a process of this machine is let in.
+ * one place less until admission_leave; or returns why it is refused, an enum refuse_reason. Lists
+ * and limits are for those that come over IP: a process of this machine is let in.
  */
 unsigned admission_enter(const struct admission *admission, const struct address *client,
                          int64_t now);

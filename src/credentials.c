@@ -1,12 +1,11 @@
 #include "credentials.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "sealed.h"
 
 enum { BLOBS = 3 };
 
@@ -37,21 +36,6 @@ void blob_clear(struct blob *blob)
     *blob = (struct blob){ 0 };
 }
 
-static bool write_all(int fd, const void *data, size_t length)
-{
-    const char *next = data;
-
-    while (length > 0) {
-        ssize_t written = write(fd, next, length);
-
-        if (written <= 0)
-            return false;
-        next += written;
-        length -= (size_t) written;
-    }
-    return true;
-}
-
 static bool read_all(int fd, void *data, size_t length, off_t offset)
 {
     char *next = data;
@@ -68,10 +52,16 @@ static bool read_all(int fd, void *data, size_t length, off_t offset)
     return true;
 }
 
-static bool write_credentials(int fd, const struct credentials *credentials)
+int credentials_seal(const struct credentials *credentials)
 {
     struct header header;
-    bool written;
+    const struct iovec parts[] = {
+        { &header, sizeof(header) },
+        { credentials->chain.data, credentials->chain.length },
+        { credentials->key.data, credentials->key.length },
+        { credentials->client_ca.data, credentials->client_ca.length },
+    };
+    int fd;
 
     memset(&header, 0, sizeof(header)); /* the gaps too: they are written */
     header.lengths[0] = credentials->chain.length;
@@ -80,25 +70,9 @@ static bool write_credentials(int fd, const struct credentials *credentials)
     header.is_13_least = credentials->is_13_least;
     header.current = credentials->current;
     header.previous = credentials->previous;
-    written = write_all(fd, &header, sizeof(header)) &&
-              write_all(fd, credentials->chain.data, credentials->chain.length) &&
-              write_all(fd, credentials->key.data, credentials->key.length) &&
-              write_all(fd, credentials->client_ca.data, credentials->client_ca.length);
+    fd = sealed_new("credentials", parts, sizeof(parts) / sizeof(parts[0]));
     explicit_bzero(&header, sizeof(header));
-    return written;
-}
-
-int credentials_seal(const struct credentials *credentials)
-{
-    int fd = memfd_create("credentials", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0)
-        return -1;
-    if (write_credentials(fd, credentials) &&
-        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0)
-        return fd;
-    close(fd);
-    return -1;
+    return fd;
 }
 
 /* Reads a blob of LENGTH bytes at *OFFSET, which moves behind it. */

@@ -16,6 +16,12 @@
 #define CAUSE_MAX 80
 #define REAP_AGAIN_MS 10
 
+/* How far a worker is with something that all share. */
+struct share {
+    unsigned unheard; /* times that it was sent this, and has not answered */
+    bool is_behind;   /* it did not get the last one, or could not use it */
+};
+
 /* One worker, and its replacements in turn. */
 struct member {
     struct crew *crew;
@@ -23,8 +29,7 @@ struct member {
     struct spawned spawned;
     struct channel *channel; /* NULL: it does not run */
     bool is_ready, has_left; /* left: its end of the channel is closed */
-    unsigned unheard;        /* credentials that it was sent, and has not answered */
-    bool is_behind;          /* it did not get the last ones, or could not use them */
+    struct share shares[SHARED_FRAMES];
     int64_t started_at;
     int64_t backoff; /* what the last replacement had to wait, ms */
     struct event *respawn;
@@ -55,30 +60,56 @@ static void log_member(const struct member *member, int priority, const char *ev
     log_end(&line);
 }
 
-/* False with errno set: it has not got them. */
-static bool share_credentials(struct member *member)
+/* The descriptor of what FRAME shares; -1: there is nothing. */
+static int shared_fd(const struct worker_setup *setup, unsigned frame)
 {
-    const struct tls_config *tls = member->crew->setup->tls;
-
-    if (tls == NULL)
-        return true;
-    member->is_behind = !channel_send(member->channel, FRAME_TLS, NULL, 0, tls->fd);
-    if (!member->is_behind)
-        member->unheard++;
-    return !member->is_behind;
+    if (frame == FRAME_TLS)
+        return setup->tls != NULL ? setup->tls->fd : -1;
+    return setup->access != NULL ? setup->access->fd : -1;
 }
 
-/* To all that run, or only to those that could not take them; in a while again, if need be. */
-static void share_with(struct crew *crew, bool only_behind)
+static void log_not_shared(unsigned frame)
+{
+    if (frame == FRAME_TLS)
+        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
+    else
+        log_failure(LOG_ERR, "access-failed", "lists", errno);
+}
+
+/* False with errno set: it has not got what FRAME shares. */
+static bool share(struct member *member, unsigned frame)
+{
+    struct share *share = &member->shares[frame];
+    int fd = shared_fd(member->crew->setup, frame);
+
+    if (fd < 0)
+        return true;
+    share->is_behind = !channel_send(member->channel, frame, NULL, 0, fd);
+    if (!share->is_behind)
+        share->unheard++;
+    return !share->is_behind;
+}
+
+/* What it needs before it lets anybody in. */
+static bool share_all(struct member *member)
+{
+    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
+        if (!share(member, frame))
+            return false;
+    return true;
+}
+
+/* To all that run, or only to those that could not take it; in a while again, if need be. */
+static void share_with(struct crew *crew, unsigned frame, bool only_behind)
 {
     for (unsigned i = 0; i < crew->count; i++) {
         struct member *member = &crew->members[i];
 
-        if (member->channel == NULL || (only_behind && !member->is_behind))
+        if (member->channel == NULL || (only_behind && !member->shares[frame].is_behind))
             continue;
-        if (share_credentials(member) || member->has_left)
+        if (share(member, frame) || member->has_left)
             continue;
-        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
+        log_not_shared(frame);
         reactor_start_timer(crew->share_again, SHARE_AGAIN_MS);
     }
 }
@@ -87,25 +118,34 @@ static void on_share_again(evutil_socket_t fd, short what, void *context)
 {
     (void) fd;
     (void) what;
-    share_with(context, true);
+    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
+        share_with(context, frame, true);
 }
 
-/* Tells if all use them. */
+static bool is_up_to_date(const struct member *member)
+{
+    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
+        if (member->shares[frame].unheard > 0 || member->shares[frame].is_behind)
+            return false;
+    return true;
+}
+
+/* Tells if all use what they were told last. */
 static void tell_shared(const struct crew *crew)
 {
     for (unsigned i = 0; i < crew->count; i++)
-        if (crew->members[i].unheard > 0 || crew->members[i].is_behind)
+        if (!is_up_to_date(&crew->members[i]))
             return;
     crew->events.shared(crew->events.context);
 }
 
-/* The answer to credentials; it is the last that counts. */
-static void on_shared(struct member *member, bool has_taken)
+/* The answer to FRAME; it is the last that counts. */
+static void on_shared(struct member *member, unsigned frame, bool has_taken)
 {
     struct crew *crew = member->crew;
 
-    member->unheard--;
-    member->is_behind = !has_taken;
+    member->shares[frame].unheard--;
+    member->shares[frame].is_behind = !has_taken;
     if (has_taken)
         tell_shared(crew);
     else
@@ -211,8 +251,8 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         close(fd);
     if (type == FRAME_READY) {
         on_ready(member);
-    } else if (type == FRAME_TLS && length == sizeof(bool) && member->unheard > 0) {
-        on_shared(member, *(const bool *) payload);
+    } else if (type < SHARED_FRAMES && length == sizeof(bool) && member->shares[type].unheard > 0) {
+        on_shared(member, type, *(const bool *) payload);
     } else if (type == FRAME_SLOT) {
         pass_on_slot(crew, member);
     } else if (type == FRAME_PAUSED && length == sizeof(reason)) {
@@ -251,7 +291,7 @@ static int open_channel(struct member *member)
     if (member->channel == NULL)
         close(fds[0]);
     else if (hubs_join(member->crew->hubs, member->number, member->channel) &&
-             share_credentials(member) && assign(member, member) &&
+             share_all(member) && assign(member, member) &&
              channel_send(member->channel, FRAME_READY, NULL, 0, -1))
         return fds[1];
     close(fds[1]);
@@ -263,8 +303,8 @@ static void close_channel(struct member *member)
     hubs_leave(member->crew->hubs, member->number);
     channel_free(member->channel);
     member->channel = NULL;
-    member->is_ready = member->is_behind = false;
-    member->unheard = 0;
+    member->is_ready = false;
+    memset(member->shares, 0, sizeof(member->shares));
 }
 
 /* False with errno set. */
@@ -447,9 +487,11 @@ bool crew_start(struct crew *crew)
     return true;
 }
 
-void crew_share_credentials(struct crew *crew)
+void crew_share(struct crew *crew, unsigned changed)
 {
-    share_with(crew, false);
+    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
+        if (changed & 1u << frame)
+            share_with(crew, frame, false);
     tell_shared(crew);
 }
 

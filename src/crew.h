@@ -21,7 +21,7 @@ struct crew_events {
     void (*failed)(void *context); /* one died before that */
     void (*ended)(void *context);  /* after crew_drain: the last one is gone */
     void (*paused)(void *context, enum pause_reason reason);
-    void (*shared)(void *context); /* no worker uses other credentials than those told last */
+    void (*shared)(void *context); /* no worker uses anything else than it was told last */
     void *context;
 };
 
@@ -36,8 +36,12 @@ bool crew_start(struct crew *crew);
 /* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
 void crew_reap(struct crew *crew);
 
-/* The credentials in SETUP have changed: tells every worker, until it could take them. */
-void crew_share_credentials(struct crew *crew);
+/*
+ * Of what SETUP has for all workers some has changed: CHANGED has bits, 1 << FRAME_TLS for the
+ * credentials and 1 << FRAME_ACCESS for the access rules. Tells every worker, until it could take
+ * them.
+ */
+void crew_share(struct crew *crew, unsigned changed);
 
 /*
  * Tells every worker to drain; none is replaced from now on. One that is away is started once

@@ -37,6 +37,7 @@ struct receiver {
 struct datagrams {
     TAILQ_HEAD(receiver_list, receiver) list;
     struct event_base *base;
+    const struct access_rules *access;
     struct rates *rates;
     struct batch *batch;                 /* NULL until there is a socket */
     int64_t drain_until;                 /* 0: not draining */
@@ -94,6 +95,8 @@ static unsigned judge(struct datagrams *datagrams, struct msghdr *message,
         return DROP_PORT;
     if (!is_one(peer) || !udp_turn_round(message))
         return DROP_MULTICAST;
+    if (datagrams->access != NULL && !access_permits(datagrams->access, &peer->any))
+        return DROP_DENY;
     if (datagrams->rates != NULL && !rates_take(datagrams->rates, peer, now))
         return DROP_RATE;
     return ANSWERED;
@@ -200,8 +203,8 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
             break;
 }
 
-struct datagrams *datagrams_new(struct event_base *base, struct rates *rates,
-                                const struct sockets *sockets)
+struct datagrams *datagrams_new(struct event_base *base, const struct access_rules *access,
+                                struct rates *rates, const struct sockets *sockets)
 {
     struct datagrams *datagrams = calloc(1, sizeof(*datagrams));
 
@@ -209,6 +212,7 @@ struct datagrams *datagrams_new(struct event_base *base, struct rates *rates,
         return NULL;
     TAILQ_INIT(&datagrams->list);
     datagrams->base = base;
+    datagrams->access = access;
     datagrams->rates = rates;
     for (unsigned port = 0; port < RESERVED_PORTS; port++)
         set_unanswered(datagrams, port);

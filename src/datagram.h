@@ -6,13 +6,15 @@
  * dropped. Dropped and counted is also what may be a trick to have us answer another server, or
  * somebody who never asked (CERT CA-1996-01, CVE-2024-2169): what comes from port 0, a port below
  * 1024, 2049, or one at which we serve ourselves; what was sent to, or from, a broadcast or
- * multicast address; and what comes faster than a source may.
+ * multicast address; and what comes faster than a source may. And what comes from where access lists
+ * let nobody in.
  */
 #ifndef ECHOD_DATAGRAM_H
 #define ECHOD_DATAGRAM_H
 
 #include <stdbool.h>
 
+#include "access.h"
 #include "conn.h"
 #include "rates.h"
 #include "sockets.h"
@@ -20,11 +22,11 @@
 struct datagrams;
 
 /*
- * No socket yet. RATES: what a source may send; NULL: as much as it likes. SOCKETS: all that we
- * serve, for the ports not to answer. NULL: no memory.
+ * No socket yet. ACCESS: who may send, and RATES: how much; NULL: everybody, as much as they like.
+ * SOCKETS: all that we serve, for the ports not to answer. NULL: no memory.
  */
-struct datagrams *datagrams_new(struct event_base *base, struct rates *rates,
-                                const struct sockets *sockets);
+struct datagrams *datagrams_new(struct event_base *base, const struct access_rules *access,
+                                struct rates *rates, const struct sockets *sockets);
 
 /* Closes all of them; there may be none. */
 void datagrams_close(struct datagrams *datagrams);

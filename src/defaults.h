@@ -10,7 +10,8 @@
 /* A handshake takes a few round trips; whoever drips it byte by byte is no client (interface). */
 #define DEFAULT_HANDSHAKE_TIMEOUT_MS 10000
 
-/* A worker that had no memory or descriptor for new credentials gets them again after so long. */
+/* A worker that had no memory or descriptor for new credentials, or access lists, gets them again
+ * after so long. */
 #define SHARE_AGAIN_MS 1000
 /* How often free memory is given back while there are handshakes: each takes 40 KiB, of which the
  * connection keeps 15. It takes some 10 us for each of those that were under way at a time. */
@@ -20,6 +21,8 @@
 #define TICKET_KEY_MS 43200000
 /* The largest file of certificates that is read: a system's whole store of CAs is a quarter MiB. */
 #define CREDENTIALS_FILE_MOST (4 << 20)
+/* The largest file of --allow or --deny that is read: half a million prefixes. */
+#define ACCESS_FILE_MOST (16 << 20)
 /* A certificate that we make is good from a while ago, for clocks that are late... */
 #define SELF_SIGNED_BEFORE_S 3600
 /* ... and for as long as clients take one at all: 398 days is the most that browsers do. */

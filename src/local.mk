@@ -2,6 +2,8 @@
 noinst_LIBRARIES += src/libechod.a
 src_libechod_a_SOURCES = \
 	src/access.c src/access.h \
+	src/access_config.c src/access_config.h \
+	src/access_map.c src/access_map.h \
 	src/activation.c src/activation.h \
 	src/address.c src/address.h \
 	src/admission.c src/admission.h \
@@ -24,6 +26,7 @@ src_libechod_a_SOURCES = \
 	src/echo.c src/echo.h \
 	src/endpoint.c src/endpoint.h \
 	src/fastpath.c src/fastpath.h \
+	src/files.c src/files.h \
 	src/gauge.c src/gauge.h \
 	src/hubs.c src/hubs.h \
 	src/keptfile.c src/keptfile.h \
@@ -41,6 +44,7 @@ src_libechod_a_SOURCES = \
 	src/redisbus.h \
 	src/reactor.c src/reactor.h \
 	src/sandbox.h \
+	src/sealed.c src/sealed.h \
 	src/selfsigned.h \
 	src/service.h \
 	src/sockets.c src/sockets.h \

@@ -1,6 +1,9 @@
 /* main: options, log, sockets, supervisor. */
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 
+#include "access_config.h"
 #include "activation.h"
 #include "chat.h"
 #include "descriptors.h"
@@ -20,9 +23,9 @@ static const struct service *const services[ENDPOINT_SERVICES] = {
 };
 
 /* What is served with TLS is read, or made, before anything begins. Returns the exit status. */
-static int run(const struct options *options, struct sockets *sockets, struct pidfile *pidfile,
-               const struct privileges *privileges)
+static int run(struct supervisor_parts *parts)
 {
+    const struct options *options = parts->options;
     const struct tls_settings settings = { options->tls_cert, options->tls_key,
                                            options->tls_client_ca, options->tls_13_least,
                                            options->chroot != NULL };
@@ -31,12 +34,13 @@ static int run(const struct options *options, struct sockets *sockets, struct pi
     int status;
 
     if (!options->serves_tls)
-        return supervisor_run(options, sockets, services, NULL, pidfile, privileges);
+        return supervisor_run(parts);
     if (!tls_config_open(&tls, &settings, &error)) {
         log_startup_error(error.what, error.file);
         return 1;
     }
-    status = supervisor_run(options, sockets, services, &tls, pidfile, privileges);
+    parts->tls = &tls;
+    status = supervisor_run(parts);
     tls_config_close(&tls);
     return status;
 }
@@ -69,21 +73,24 @@ static bool find_bus(struct options *options)
     return wrong == NULL;
 }
 
-static int open_and_run(struct options *options, const struct activation *passed,
-                        const struct privileges *privileges)
+/* Opens what clients and administrators see, and serves. */
+static int open_and_run(struct supervisor_parts *parts, const struct activation *passed)
 {
+    const char *path = parts->options->pid_file;
     struct sockets_error error;
     struct pidfile pidfile;
     struct sockets sockets;
-    const char *wrong = pidfile_open(&pidfile, options->pid_file);
+    const char *wrong = pidfile_open(&pidfile, path);
     int status;
 
     if (wrong != NULL) {
-        log_startup_error(wrong, options->pid_file);
+        log_startup_error(wrong, path);
         return 1;
     }
-    if (open_sockets(&sockets, options, passed, &error)) {
-        status = run(options, &sockets, &pidfile, privileges);
+    if (open_sockets(&sockets, parts->options, passed, &error)) {
+        parts->pidfile = &pidfile;
+        parts->sockets = &sockets;
+        status = run(parts);
         sockets_free(&sockets);
     } else {
         log_startup_error(error.what, error.text);
@@ -93,8 +100,42 @@ static int open_and_run(struct options *options, const struct activation *passed
     return status;
 }
 
+/* A line that is wrong is a usage error, as in a list of the command line. Returns the status. */
+static int tell_access_error(const struct access_config_error *error)
+{
+    char text[PATH_MAX + sizeof(error->text) + 32];
+
+    if (error->line == 0) {
+        log_startup_error(error->what, error->file);
+        return 1;
+    }
+    snprintf(text, sizeof(text), "%s:%lu: %s", error->file, error->line, error->text);
+    log_startup_error(error->what, text);
+    return 2;
+}
+
+/* Who is let in is known before anybody can come. */
+static int find_access_and_run(struct supervisor_parts *parts, const struct activation *passed)
+{
+    const struct options *options = parts->options;
+    struct access_config_error error;
+    struct access_config access;
+    int status;
+
+    if (options->access_count == 0)
+        return open_and_run(parts, passed);
+    if (!access_config_open(&access, options->access, options->access_count,
+                            options->chroot != NULL, &error))
+        return tell_access_error(&error);
+    parts->access = &access;
+    status = open_and_run(parts, passed);
+    access_config_close(&access);
+    return status;
+}
+
 static int serve(struct options *options, const struct activation *passed)
 {
+    struct supervisor_parts parts = { .options = options, .services = services };
     struct privileges_error error;
     struct privileges privileges;
     int status;
@@ -107,7 +148,8 @@ static int serve(struct options *options, const struct activation *passed)
         log_startup_error(error.what, error.text);
         return 1;
     }
-    status = open_and_run(options, passed, &privileges);
+    parts.privileges = &privileges;
+    status = find_access_and_run(&parts, passed);
     privileges_free(&privileges);
     return status;
 }

@@ -21,7 +21,7 @@ enum { HAS_TLS = true };
 enum { HAS_TLS = false };
 #endif
 
-static cmdline_setter set_workers, set_model, set_backend, set_proxies;
+static cmdline_setter set_workers, set_model, set_backend, add_allow, add_deny, set_proxies;
 static cmdline_setter set_tls_file, set_self_signed, set_min_version;
 static cmdline_setter set_user, set_sandbox, set_chat_bus;
 static void list_backends(const struct cmdline *cmdline);
@@ -52,6 +52,9 @@ static const struct cmdline_option table[] = {
       RANGE(1, CMDLINE_TIME_MOST), .help = "for a TLS handshake or PROXY header (default 10s)" },
     { "drain-timeout", 0, "TIME", cmdline_time, TARGET(drain_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "what connections get at shutdown (default 10s)" },
+    { "allow", 0, "LIST", add_allow,
+      .help = "serve these only: CIDR[,...], or @FILE" },
+    { "deny", 0, "LIST", add_deny, .help = "refuse these, also if they are allowed" },
     { "proxy-protocol", 0, "CIDR[,...]", set_proxies,
       .help = "expect a PROXY header, from these only" },
     { "tls-cert", 0, "FILE", set_tls_file, TARGET(tls_cert),
@@ -136,11 +139,36 @@ static const char *set_backend(const struct cmdline_option *option, void *target
     return reactor_has_backend(value) ? NULL : "unknown backend";
 }
 
+/* What is wrong with the text is found out when all are there: the option's name is known then. */
+static const char *add_source(struct options *options, bool denies, const char *text)
+{
+    struct access_source *grown =
+        reallocarray(options->access, options->access_count + 1, sizeof(*grown));
+
+    if (grown == NULL)
+        return "out of memory";
+    options->access = grown;
+    grown[options->access_count++] = (struct access_source){ denies, text };
+    return NULL;
+}
+
+static const char *add_allow(const struct cmdline_option *option, void *target, const char *value)
+{
+    (void) option;
+    return add_source(target, false, value);
+}
+
+static const char *add_deny(const struct cmdline_option *option, void *target, const char *value)
+{
+    (void) option;
+    return add_source(target, true, value);
+}
+
 static const char *set_proxies(const struct cmdline_option *option, void *target,
                                const char *value)
 {
     struct options *options = target;
-    const char *item;
+    struct access_item item;
 
     (void) option;
     return access_parse(&options->proxies, value, strlen(value), &item);
@@ -215,6 +243,8 @@ static const char *check_endpoint(struct options *options, const struct endpoint
         options->serves_chat = true;
     if (endpoint->transport == ENDPOINT_TCP)
         options->serves_tcp = true;
+    if (endpoint->transport == ENDPOINT_UDP)
+        options->serves_udp = true;
     if (endpoint->transport != ENDPOINT_TLS)
         return NULL;
     options->serves_tls = true;
@@ -227,12 +257,15 @@ static const char *check_endpoint(struct options *options, const struct endpoint
 
 static const char *parse_proxy_key(const struct endpoint *endpoint, struct access_list *proxies)
 {
-    const char *item;
+    struct access_item item;
+    const char *wrong;
 
     if (endpoint->proxy == NULL ||
         (endpoint->proxy_length == 3 && memcmp(endpoint->proxy, "off", 3) == 0))
         return NULL;
-    return access_parse(proxies, endpoint->proxy, endpoint->proxy_length, &item);
+    wrong = access_parse(proxies, endpoint->proxy, endpoint->proxy_length, &item);
+    access_compile(proxies);
+    return wrong;
 }
 
 static enum cmdline_result parse_endpoints(struct options *options, char **texts, size_t count)
@@ -274,6 +307,40 @@ static enum cmdline_result check_endpoints(struct options *options, char **texts
     return count == 0 && passed->count > 0 ? CMDLINE_RUN : parse_endpoints(options, texts, count);
 }
 
+static const char *access_option(const struct access_source *source)
+{
+    return source->denies ? "--deny" : "--allow";
+}
+
+/* A list may be very long: of what is wrong the one item is told. */
+static enum cmdline_result check_source(const struct access_source *source)
+{
+    struct access_list list = { 0 };
+    struct access_item item = { source->text, strlen(source->text), 1 };
+    char text[128];
+    const char *wrong;
+
+    if (source->text[0] == '@')
+        wrong = source->text[1] == '\0' ? "no file is named" : NULL;
+    else
+        wrong = access_parse(&list, source->text, item.length, &item);
+    access_release(&list);
+    if (wrong == NULL)
+        return CMDLINE_RUN;
+    snprintf(text, sizeof(text), "%s=%.*s", access_option(source), (int) item.length, item.text);
+    return cmdline_wrong(wrong, text);
+}
+
+/* Of files nothing is known yet. */
+static enum cmdline_result check_sources(const struct options *options)
+{
+    enum cmdline_result result = CMDLINE_RUN;
+
+    for (size_t i = 0; i < options->access_count && result == CMDLINE_RUN; i++)
+        result = check_source(&options->access[i]);
+    return result;
+}
+
 /* Options that exclude, or need, each other; NULL: all is well. */
 static const char *contradiction(const struct options *options)
 {
@@ -299,7 +366,8 @@ static const char *given_for_tls(const struct options *options)
 
 /*
  * Whoever sets up TLS, and then forgets it in the endpoint, would serve in the clear; who expects
- * PROXY headers where none is read would have them echoed.
+ * PROXY headers where none is read would have them echoed; who denies access to a unix socket
+ * would serve everybody.
  */
 static enum cmdline_result check_use(const struct options *options)
 {
@@ -309,6 +377,9 @@ static enum cmdline_result check_use(const struct options *options)
         return cmdline_wrong("no tls endpoint", for_tls);
     if (options->proxies.count > 0 && !options->serves_tcp && !options->serves_tls)
         return cmdline_wrong("no tcp or tls endpoint", "--proxy-protocol");
+    if (options->access_count > 0 && !options->serves_tcp && !options->serves_tls &&
+        !options->serves_udp)
+        return cmdline_wrong("no tcp, tls or udp endpoint", access_option(&options->access[0]));
     if (options->chat_bus.channel != NULL && !options->serves_chat)
         return cmdline_wrong("no chat endpoint", "--chat-bus");
     return CMDLINE_RUN;
@@ -332,6 +403,10 @@ enum cmdline_result options_parse(struct options *options, int argc, char **argv
     result = cmdline_parse(&cmdline, options, argc, argv, &rest);
     if (result != CMDLINE_RUN)
         return result;
+    result = check_sources(options);
+    if (result != CMDLINE_RUN)
+        return result;
+    access_compile(&options->proxies);
     wrong = contradiction(options);
     if (wrong != NULL)
         return cmdline_wrong("contradictory options", wrong);
@@ -347,6 +422,7 @@ void options_free(struct options *options)
         access_release(&options->endpoint_proxies[i]);
     free(options->endpoint_proxies);
     access_release(&options->proxies);
+    free(options->access);
     free(options->bus_servers);
     free(options->endpoints);
     *options = (struct options){ 0 };

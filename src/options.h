@@ -31,12 +31,15 @@ struct options {
     uint64_t idle_timeout;    /* 0: never */
     uint64_t handshake_timeout;
     uint64_t drain_timeout;
+    struct access_source *access; /* of --allow and --deny, in order */
+    size_t access_count;
     struct access_list proxies; /* of --proxy-protocol */
     const char *tls_cert, *tls_key, *tls_client_ca; /* files; NULL: not given */
     bool tls_self_signed;
     bool tls_min_given;
     bool tls_13_least; /* --tls-min-version=1.3 */
-    bool serves_tcp, serves_tls, serves_chat; /* at an endpoint, or at a socket that was passed */
+    /* At an endpoint, or at a socket that was passed. */
+    bool serves_tcp, serves_tls, serves_udp, serves_chat;
     struct redisbus_address chat_bus;         /* channel NULL: none */
     struct address *bus_servers;              /* where that is, once somebody has resolved it */
     size_t bus_server_count;

@@ -35,6 +35,7 @@
 
 /* Why a connection was refused: (identifier, name) */
 #define STATS_REFUSE_REASONS(X)                                                                  \
+    X(DENY, "deny")                       /* --allow or --deny keep it out */                    \
     X(MAX_PER_SOURCE, "max-per-source")   /* its source has --max-per-source already */          \
     X(ACCEPT_RATE, "accept-rate")         /* its source connects more often than --accept-rate */ \
     X(UNTRUSTED_PROXY, "untrusted-proxy") /* none of those whose PROXY header is believed */
@@ -43,6 +44,7 @@
 #define STATS_DROP_REASONS(X)                                                                    \
     X(PORT, "port")           /* from a port where answers could start a loop */                 \
     X(RATE, "rate")           /* its source sends more than --udp-rate */                        \
+    X(DENY, "deny")           /* --allow or --deny keep its source out */                        \
     X(MULTICAST, "multicast") /* sent to more than us, or not from one source */                 \
     X(FULL, "full")           /* the kernel did not take the answer */
 

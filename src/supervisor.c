@@ -18,9 +18,7 @@
 enum { SIGNALS = 5 };
 
 struct supervisor {
-    struct sockets *sockets;
-    struct pidfile *pidfile;
-    struct tls_config *tls; /* NULL: no endpoint needs it */
+    const struct supervisor_parts *parts;
     struct worker_setup setup;
     struct event_base *base;
     struct crew *crew;
@@ -57,7 +55,7 @@ static void on_ready(void *context)
     const struct options *options = supervisor->setup.options;
     struct log_line line;
 
-    if (!pidfile_publish(supervisor->pidfile)) {
+    if (!pidfile_publish(supervisor->parts->pidfile)) {
         log_failure(LOG_ERR, "pid-file-failed", options->pid_file, errno);
         stop(supervisor, 1);
         return;
@@ -169,7 +167,7 @@ static void start_drain(struct supervisor *supervisor, const char *signal_name)
     notify_stopping(supervisor->notify);
     reactor_start_timer(supervisor->deadline, timeout);
     crew_drain(supervisor->crew);
-    sockets_close(supervisor->sockets);
+    sockets_close(supervisor->parts->sockets);
 }
 
 static void on_terminate(evutil_socket_t number, short what, void *context)
@@ -217,21 +215,59 @@ static void on_shared(void *context)
     tell_ready(supervisor);
 }
 
-/* A file that is wrong changes nothing. */
-static void reload(struct supervisor *supervisor)
+/* A file that is wrong changes nothing; one that is only for a user who we were is left alone. */
+static void begin_reload_failed(struct log_line *line, bool is_forbidden, const char *what,
+                                const char *file)
+{
+    log_begin(line, is_forbidden ? LOG_WARNING : LOG_ERR, "reload-failed");
+    log_text(line, "error", what);
+    log_text(line, "file", file);
+}
+
+/* Whether there are new credentials. */
+static bool reload_tls(struct supervisor *supervisor)
 {
     struct tls_config_error error;
     struct log_line line;
 
-    if (tls_config_reload(supervisor->tls, &error)) {
-        supervisor->is_reloading = true;
-        crew_share_credentials(supervisor->crew);
-        return;
-    }
-    log_begin(&line, error.is_denied ? LOG_WARNING : LOG_ERR, "reload-failed");
-    log_text(&line, "error", error.what);
-    log_text(&line, "file", error.file);
+    if (supervisor->parts->tls == NULL)
+        return false;
+    if (tls_config_reload(supervisor->parts->tls, &error))
+        return true;
+    begin_reload_failed(&line, error.is_forbidden, error.what, error.file);
     log_end(&line);
+    return false;
+}
+
+/* The same of access rules. */
+static bool reload_access(struct supervisor *supervisor)
+{
+    struct access_config_error error;
+    struct log_line line;
+
+    if (supervisor->parts->access == NULL)
+        return false;
+    if (access_config_reload(supervisor->parts->access, &error))
+        return true;
+    begin_reload_failed(&line, error.is_forbidden, error.what, error.file);
+    if (error.line > 0) {
+        log_number(&line, "line", error.line);
+        log_text(&line, "text", error.text);
+    }
+    log_end(&line);
+    return false;
+}
+
+/* What is wrong with certificates does not keep access lists from being loaded, or vice versa. */
+static void reload(struct supervisor *supervisor)
+{
+    unsigned changed = (unsigned) reload_tls(supervisor) << FRAME_TLS |
+                       (unsigned) reload_access(supervisor) << FRAME_ACCESS;
+
+    if (changed == 0)
+        return;
+    supervisor->is_reloading = true;
+    crew_share(supervisor->crew, changed);
 }
 
 static void on_hangup(evutil_socket_t number, short what, void *context)
@@ -244,8 +280,7 @@ static void on_hangup(evutil_socket_t number, short what, void *context)
         return;
     if (supervisor->is_ready)
         notify_reloading(supervisor->notify);
-    if (supervisor->tls != NULL)
-        reload(supervisor);
+    reload(supervisor);
     tell_ready(supervisor);
 }
 
@@ -255,8 +290,8 @@ static void on_rotation(evutil_socket_t fd, short what, void *context)
 
     (void) fd;
     (void) what;
-    if (tls_config_rotate(supervisor->tls))
-        crew_share_credentials(supervisor->crew);
+    if (tls_config_rotate(supervisor->parts->tls))
+        crew_share(supervisor->crew, 1u << FRAME_TLS);
     else
         log_failure(LOG_ERR, "tls-failed", "ticket key", errno);
 }
@@ -326,7 +361,7 @@ static bool init(struct supervisor *supervisor)
 
     supervisor->base = reactor_new(supervisor->setup.options->backend);
     if (supervisor->base == NULL ||
-        !make_memory(&supervisor->setup, (unsigned) supervisor->sockets->count))
+        !make_memory(&supervisor->setup, (unsigned) supervisor->parts->sockets->count))
         return false;
     log_count_lost_in(&supervisor->setup.stats->lost);
     supervisor->crew = crew_new(supervisor->base, &supervisor->setup, &events);
@@ -359,23 +394,22 @@ static void release(struct supervisor *supervisor)
 }
 
 /* What we made is the new user's from then on. Tells what is wrong. */
-static bool give_up_privileges(struct supervisor *supervisor,
-                               const struct privileges *privileges)
+static bool give_up_privileges(const struct supervisor_parts *parts)
 {
+    const struct privileges *privileges = parts->privileges;
     struct privileges_error error;
 
     if (privileges->user != NULL) {
-        pidfile_give(supervisor->pidfile, privileges->uid, privileges->gid);
-        sockets_give(supervisor->sockets, privileges->uid, privileges->gid);
+        pidfile_give(parts->pidfile, privileges->uid, privileges->gid);
+        sockets_give(parts->sockets, privileges->uid, privileges->gid);
     }
     if (!privileges_give_up(privileges, &error)) {
         log_startup_error(error.what, error.text);
         return false;
     }
-    if (privileges->user == NULL || pidfile_is_ours(supervisor->pidfile))
+    if (privileges->user == NULL || pidfile_is_ours(parts->pidfile))
         return true;
-    log_startup_error("the user cannot write to the directory",
-                      supervisor->setup.options->pid_file);
+    log_startup_error("the user cannot write to the directory", parts->options->pid_file);
     return false;
 }
 
@@ -397,44 +431,41 @@ static bool enter_sandbox(struct supervisor *supervisor)
 }
 
 /* From here on nothing is found by its path that was not held on to. */
-static bool confine(struct supervisor *supervisor, const struct privileges *privileges)
+static bool confine(struct supervisor *supervisor)
 {
     log_open(options_log_threshold(supervisor->setup.options),
              supervisor->setup.options->to_syslog);
     supervisor->notify = notify_new(supervisor->base, count_connections, supervisor);
-    if (supervisor->tls != NULL)
+    if (supervisor->parts->tls != NULL)
         privileges_forbid_core();
-    return give_up_privileges(supervisor, privileges) && enter_sandbox(supervisor);
+    return give_up_privileges(supervisor->parts) && enter_sandbox(supervisor);
 }
 
 static void start(struct supervisor *supervisor)
 {
-    sockets_announce(supervisor->sockets); /* signals are heard by now */
-    announce_certificate(supervisor->tls);
-    if (supervisor->tls != NULL)
+    sockets_announce(supervisor->parts->sockets); /* signals are heard by now */
+    announce_certificate(supervisor->parts->tls);
+    if (supervisor->parts->tls != NULL)
         reactor_start_timer(supervisor->rotation, TICKET_KEY_MS);
     if (crew_start(supervisor->crew))
         event_base_dispatch(supervisor->base);
 }
 
-int supervisor_run(const struct options *options, struct sockets *sockets,
-                   const struct service *const *services, struct tls_config *tls,
-                   struct pidfile *pidfile, const struct privileges *privileges)
+int supervisor_run(const struct supervisor_parts *parts)
 {
     struct supervisor supervisor = {
-        .sockets = sockets,
-        .pidfile = pidfile,
-        .tls = tls,
-        .setup = { .options = options, .sockets = sockets, .services = services, .tls = tls },
+        .parts = parts,
+        .setup = { .options = parts->options, .sockets = parts->sockets,
+                   .services = parts->services, .tls = parts->tls, .access = parts->access },
         .status = 1,
     };
 
     if (init(&supervisor)) {
-        if (confine(&supervisor, privileges))
+        if (confine(&supervisor))
             start(&supervisor);
         if (!crew_kill(supervisor.crew, CLOSE_FORCED)) {
-            pidfile_close(pidfile);
-            sockets_close(sockets);
+            pidfile_close(parts->pidfile);
+            sockets_close(parts->sockets);
             _exit(supervisor.status);
         }
     } else {

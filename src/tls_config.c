@@ -1,14 +1,12 @@
 #include "tls_config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "defaults.h"
+#include "files.h"
 
 static bool fail(struct tls_config_error *error, const char *what, const char *why,
                  const char *file)
@@ -18,49 +16,21 @@ static bool fail(struct tls_config_error *error, const char *what, const char *w
     else
         snprintf(error->what, sizeof(error->what), "%s", what);
     error->file = file;
-    error->is_denied = false;
+    error->is_forbidden = false;
     return false;
 }
 
-/* Reads all of FD, a regular file, to *BLOB. Returns NULL, or why not. */
-static const char *read_regular(int fd, struct blob *blob)
-{
-    struct stat status;
-    size_t length = 0;
-    ssize_t got = 1;
-
-    if (fstat(fd, &status) != 0)
-        return strerror(errno);
-    if (!S_ISREG(status.st_mode))
-        return "not a regular file";
-    if (status.st_size > CREDENTIALS_FILE_MOST)
-        return "too large";
-    blob->length = (size_t) status.st_size;
-    blob->data = malloc(blob->length > 0 ? blob->length : 1);
-    if (blob->data == NULL)
-        return strerror(ENOMEM);
-    while (length < blob->length &&
-           (got = read(fd, blob->data + length, blob->length - length)) > 0)
-        length += (size_t) got;
-    blob->length = length;
-    return got < 0 ? strerror(errno) : NULL;
-}
-
-/* O_NONBLOCK: a pipe of that name must not make us wait. */
 static bool read_file(struct blob *blob, const char *what, const struct keptfile *file,
                       struct tls_config_error *error)
 {
-    int fd = keptfile_open(file, O_RDONLY | O_NOCTTY | O_NONBLOCK), number = errno;
-    const char *wrong;
+    bool is_forbidden;
+    const char *wrong = files_read(blob, file, CREDENTIALS_FILE_MOST, &is_forbidden);
 
-    if (fd < 0) {
-        fail(error, what, strerror(number), file->path);
-        error->is_denied = number == EACCES || number == EPERM;
-        return false;
-    }
-    wrong = read_regular(fd, blob);
-    close(fd);
-    return wrong == NULL || fail(error, what, wrong, file->path);
+    if (wrong == NULL)
+        return true;
+    fail(error, what, wrong, file->path);
+    error->is_forbidden = is_forbidden;
+    return false;
 }
 
 static bool read_files(struct credentials *credentials, const struct tls_config *config,

@@ -25,7 +25,7 @@ struct tls_settings {
 struct tls_config_error {
     char what[192];
     const char *file;
-    bool is_denied; /* we are not let read it */
+    bool is_forbidden; /* we may not read FILE, or not any more */
 };
 
 /* Its fields are its own, but for the fingerprint. */

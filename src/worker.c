@@ -13,6 +13,7 @@
 #include <malloc.h>
 #endif
 
+#include "access_map.h"
 #include "channel.h"
 #include "clock.h"
 #include "conn.h"
@@ -30,6 +31,7 @@ struct worker {
     struct event_base *base;
     struct channel *channel;
     struct conn_set conns;
+    struct access_map access; /* who is let in */
     struct conn_origin *origins; /* by index in the list of sockets */
     void *states[ENDPOINT_SERVICES]; /* what services that have a bus have here */
     struct listeners *listeners;
@@ -292,6 +294,36 @@ static void take_credentials(struct worker *worker, int fd)
     channel_send(worker->channel, FRAME_TLS, &has_taken, sizeof(has_taken), -1);
 }
 
+/* Closes FD. False with errno set. */
+static bool open_access(struct access_map *map, int fd)
+{
+    bool is_open;
+    int error;
+
+    errno = EMFILE; /* it was sent, and found no room here */
+    if (fd < 0)
+        return false;
+    is_open = access_map_open(map, fd);
+    error = errno;
+    close(fd);
+    errno = error;
+    return is_open;
+}
+
+/* The same with access rules: it goes on with the old ones, but without any it lets nobody in. */
+static void take_access(struct worker *worker, int fd)
+{
+    bool has_taken = open_access(&worker->access, fd);
+
+    if (!has_taken && worker->access.memory == NULL) {
+        stop(worker, "access");
+        return;
+    }
+    if (!has_taken)
+        log_failure(LOG_ERR, "access-failed", "lists", errno);
+    channel_send(worker->channel, FRAME_ACCESS, &has_taken, sizeof(has_taken), -1);
+}
+
 static bool add_socket(struct worker *worker, int fd, const struct worker_listen *listen)
 {
     const struct conn_origin *origin = &worker->origins[listen->address];
@@ -351,6 +383,9 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
     switch ((enum worker_frame) type) {
     case FRAME_TLS:
         take_credentials(worker, fd);
+        break;
+    case FRAME_ACCESS:
+        take_access(worker, fd);
         break;
     case FRAME_BUS:
         start_service(worker, payload, fd);
@@ -420,6 +455,8 @@ static bool make_timers(struct worker *worker)
 static bool worker_init(struct worker *worker, int fd)
 {
     const struct listener_hooks hooks = { on_paused, on_slot_free, worker };
+    const struct access_rules *access =
+        worker->setup->access != NULL ? &worker->access.rules : NULL;
 
     worker->base = reactor_new(worker->setup->options->backend);
     if (worker->base != NULL)
@@ -433,7 +470,9 @@ static bool worker_init(struct worker *worker, int fd)
     TAILQ_INIT(&worker->conns.lingering);
     worker->conns.base = worker->base;
     worker->conns.stats = worker->setup->stats;
+    worker->access.rules.is_closed = true; /* until there are some nobody is let in */
     worker->conns.admission = (struct admission){ .worker = worker->number,
+                                                  .access = access,
                                                   .quota = worker->setup->quota,
                                                   .rates = worker->setup->accept_rates };
     worker->conns.plain = evbuffer_new();
@@ -443,7 +482,7 @@ static bool worker_init(struct worker *worker, int fd)
     worker->conns.context = worker;
     worker->listeners =
         listeners_new(&worker->conns, worker->setup->limits, worker->number, &hooks);
-    worker->datagrams = datagrams_new(worker->base, worker->setup->datagram_rates,
+    worker->datagrams = datagrams_new(worker->base, access, worker->setup->datagram_rates,
                                       worker->setup->sockets);
     return worker->conns.plain != NULL && worker->listeners != NULL &&
            worker->datagrams != NULL && make_origins(worker) && make_timers(worker);
@@ -464,6 +503,7 @@ static void worker_release(struct worker *worker)
     reactor_free_event(worker->drain);
     channel_free(worker->channel);
     free(worker->origins);
+    access_map_close(&worker->access);
     tls_context_free(worker->conns.tls);
     if (worker->conns.plain != NULL)
         evbuffer_free(worker->conns.plain);

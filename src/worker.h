@@ -2,6 +2,7 @@
 #ifndef ECHOD_WORKER_H
 #define ECHOD_WORKER_H
 
+#include "access_config.h"
 #include "limits.h"
 #include "options.h"
 #include "quota.h"
@@ -14,12 +15,14 @@
 /* What supervisor and worker say to each other over the worker's channel. */
 enum worker_frame {
     /*
-     * To the worker: serve new TLS connections with the sealed credentials that come along. Back:
-     * I do, or I can not now, as a bool in the payload.
+     * To the worker: serve new TLS connections with the sealed credentials that come along; let in
+     * whom the sealed access rules permit. Back: I do, or I can not now, as a bool in the payload.
      */
     FRAME_TLS,
+    FRAME_ACCESS,
+    SHARED_FRAMES, /* how many there are of that kind: before these */
     /* To the worker: the bus of a service, whose number is the payload (32 bits). */
-    FRAME_BUS,
+    FRAME_BUS = SHARED_FRAMES,
     /* To the worker: accept at the descriptor that comes along, as struct worker_listen says. */
     FRAME_LISTEN,
     /* To the worker: no longer accept what is WORKER's (its number is the payload). */
@@ -45,7 +48,8 @@ struct worker_setup {
     const struct options *options;
     const struct sockets *sockets; /* for what they are; the descriptors come by channel */
     const struct service *const *services; /* by enum endpoint_service */
-    const struct tls_config *tls; /* NULL: no endpoint needs it */
+    const struct tls_config *tls;       /* NULL: no endpoint needs it */
+    const struct access_config *access; /* NULL: everybody is let in */
     struct stats *stats;
     struct limits *limits;
     struct quota *quota;          /* connections per source; NULL: no limit, as of the others */

@@ -5,27 +5,43 @@
 #include <string.h>
 
 #include "src/access.h"
+#include "src/address.h"
 #include "tests/harness.h"
+
+static void add(struct access_list *list, const char *text)
+{
+    struct access_item item;
+    const char *wrong = access_parse(list, text, strlen(text), &item);
+
+    ck_assert_msg(wrong == NULL, "%s: %s", text, wrong);
+}
 
 /* LIST from TEXT, which is well-formed. */
 static struct access_list parse(const char *text)
 {
     struct access_list list = { 0 };
-    const char *item, *wrong = access_parse(&list, text, strlen(text), &item);
 
-    ck_assert_msg(wrong == NULL, "%s: %s", text, wrong);
+    add(&list, text);
+    access_compile(&list);
     return list;
 }
 
-static bool contains(const struct access_list *list, const char *address)
+static struct address make_address(const char *text)
 {
-    struct sockaddr_in ip4 = { .sin_family = AF_INET, .sin_port = htons(7) };
-    struct sockaddr_in6 ip6 = { .sin6_family = AF_INET6, .sin6_port = htons(7) };
+    struct address address = { .ip4 = { .sin_family = AF_INET, .sin_port = htons(7) } };
 
-    if (inet_pton(AF_INET, address, &ip4.sin_addr) == 1)
-        return access_contains(list, (struct sockaddr *) &ip4);
-    ck_assert_int_eq(inet_pton(AF_INET6, address, &ip6.sin6_addr), 1);
-    return access_contains(list, (struct sockaddr *) &ip6);
+    if (inet_pton(AF_INET, text, &address.ip4.sin_addr) != 1) {
+        address.ip6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(7) };
+        ck_assert_int_eq(inet_pton(AF_INET6, text, &address.ip6.sin6_addr), 1);
+    }
+    return address;
+}
+
+static bool contains(const struct access_list *list, const char *text)
+{
+    struct address address = make_address(text);
+
+    return access_contains(list, &address.any);
 }
 
 START_TEST(a_prefix_holds_its_addresses_and_no_others)
@@ -51,6 +67,12 @@ START_TEST(a_prefix_holds_its_addresses_and_no_others)
         { "::ffff:10.0.0.0/104", "10.0.0.1 ::ffff:10.0.0.1", "11.0.0.1 ::1" },
         { "::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2" },
         { "::ffff:0:0/95", "::fffe:1.2.3.4", "1.2.3.4" }, /* IPv6 beside IPv4 */
+        { "::/0,0.0.0.0/1", ":: ::ffff:127.0.0.1 ffff::", "128.0.0.0 ::ffff:128.0.0.0" },
+        { "10.0.0.0/9,10.128.0.0/9", "10.127.255.255 10.128.0.0", "9.255.255.255 11.0.0.0" },
+        { "10.1.0.0/16,10.0.0.0/8,10.2.3.4", "10.0.0.0 10.1.2.3 10.2.3.4 10.255.255.255",
+          "9.255.255.255 11.0.0.0" },
+        { "10.0.0.0/8,10.0.0.0/8,10.0.0.0/32", "10.0.0.0 10.255.255.255", "11.0.0.0" },
+        { "::/1,4000::/2,::ffff:0:0/95,1.2.3.4", ":: 7fff:: 1.2.3.4", "8000:: 1.2.3.5" },
         { "127.0.0.1,::1,10.0.0.0/8", "127.0.0.1 ::1 10.9.9.9", "127.0.0.2 ::2 11.0.0.0" },
     };
 
@@ -123,17 +145,22 @@ START_TEST(malformed_lists_are_refused_for_what_is_wrong)
         { "::1,10.0.0.0/33", "prefix length out of range", 4 },
         { "::1,10.0.0.0/99999999999999999999", "prefix length out of range", 4 },
         { "::/129", "prefix length out of range", 0 },
+        { "@/etc/list", "malformed prefix", 0 },
+        { "::1,@/etc/list", "malformed prefix", 4 },
         { "1111:2222:3333:4444:5555:6666:7777:8888/1000000000000000000", "malformed prefix", 0 },
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct access_list list = parse("192.0.2.1");
-        const char *item,
-            *wrong = access_parse(&list, table[i].text, strlen(table[i].text), &item);
+        struct access_item item;
+        const char *wrong =
+            access_parse(&list, table[i].text, strlen(table[i].text), &item);
 
         ck_assert_msg(wrong != NULL, "%s was taken", table[i].text);
         ck_assert_msg(strcmp(wrong, table[i].wrong) == 0, "%s: %s", table[i].text, wrong);
-        ck_assert_msg(item == table[i].text + table[i].at, "%s: at %s", table[i].text, item);
+        ck_assert_msg(item.text == table[i].text + table[i].at, "%s: at %s", table[i].text,
+                      item.text);
+        ck_assert_uint_eq(item.length, strcspn(item.text, ","));
         ck_assert_uint_eq(list.count, 1);
         ck_assert(contains(&list, "192.0.2.1"));
         access_release(&list);
@@ -145,7 +172,7 @@ START_TEST(no_more_than_length_is_read)
 {
     static const char text[] = "10.0.0.0/8,::1&mode=0660";
     struct access_list list = { 0 };
-    const char *item;
+    struct access_item item;
 
     ck_assert_ptr_null(access_parse(&list, text, strlen("10.0.0.0/8,::1"), &item));
     ck_assert_uint_eq(list.count, 2);
@@ -157,9 +184,9 @@ END_TEST
 START_TEST(lists_add_up_and_are_released)
 {
     struct access_list list = parse("10.0.0.0/8");
-    const char *item;
 
-    ck_assert_ptr_null(access_parse(&list, "::1", 3, &item));
+    add(&list, "::1");
+    access_compile(&list);
     ck_assert(contains(&list, "10.0.0.1") && contains(&list, "::1"));
     access_release(&list);
     ck_assert(!contains(&list, "10.0.0.1") && !contains(&list, "::1"));
@@ -179,6 +206,125 @@ START_TEST(other_families_are_in_no_list)
 }
 END_TEST
 
+START_TEST(what_is_part_of_something_else_is_dropped)
+{
+    struct access_list list = parse("10.1.0.0/16,::/0,10.0.0.0/8,2001:db8::1,10.1.2.3,::ffff:10.9.9.9");
+
+    ck_assert_uint_eq(list.count, 2);
+    ck_assert_uint_eq(list.ip4_count, 1);
+    access_release(&list);
+}
+END_TEST
+
+START_TEST(lines_have_comments_and_space_around)
+{
+    static const char text[] = "# who\n\n10.0.0.0/8\n \t::1 # me\r\n\r\n  #\n192.0.2.1#x\n192.0.2.2";
+    struct access_list list = { 0 };
+    struct access_item item;
+
+    ck_assert_ptr_null(access_parse_lines(&list, text, strlen(text), &item));
+    access_compile(&list);
+    ck_assert_uint_eq(list.count, 4);
+    ck_assert(contains(&list, "10.9.9.9") && contains(&list, "::1"));
+    ck_assert(contains(&list, "192.0.2.1") && contains(&list, "192.0.2.2"));
+    access_release(&list);
+    ck_assert_ptr_null(access_parse_lines(&list, "", 0, &item));
+    ck_assert_ptr_null(access_parse_lines(&list, NULL, 0, &item));
+    ck_assert_uint_eq(list.count, 0);
+    access_release(&list);
+}
+END_TEST
+
+START_TEST(a_malformed_line_is_told)
+{
+    static const struct {
+        const char *text, *item;
+        unsigned long line;
+    } table[] = {
+        { "x", "x", 1 },
+        { "10.0.0.0/8\n\n# no\n  10.0.0  # yes\n::1\n", "10.0.0", 4 },
+        { "::1\n10.0.0.1,10.0.0.2\n", "10.0.0.1,10.0.0.2", 2 },
+        { "::1\n10.0.0.1 10.0.0.2\n", "10.0.0.1 10.0.0.2", 2 },
+        { "::1\n@other\n", "@other", 2 },
+    };
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct access_list list = parse("192.0.2.1");
+        struct access_item item;
+        const char *wrong =
+            access_parse_lines(&list, table[i].text, strlen(table[i].text), &item);
+
+        ck_assert_ptr_nonnull(wrong);
+        ck_assert_str_eq(wrong, "malformed prefix");
+        ck_assert_uint_eq(item.line, table[i].line);
+        ck_assert_uint_eq(item.length, strlen(table[i].item));
+        ck_assert_mem_eq(item.text, table[i].item, item.length);
+        ck_assert_uint_eq(list.count, 1);
+        access_release(&list);
+    }
+}
+END_TEST
+
+static bool permits(const char *allow, const char *deny, const char *text)
+{
+    struct access_rules rules = { .is_closed = allow != NULL };
+    struct address address = make_address(text);
+    bool result;
+
+    if (allow != NULL && allow[0] != '\0')
+        add(&rules.allow, allow);
+    if (deny != NULL)
+        add(&rules.deny, deny);
+    access_compile(&rules.allow);
+    access_compile(&rules.deny);
+    result = access_permits(&rules, &address.any);
+    access_release(&rules.allow);
+    access_release(&rules.deny);
+    return result;
+}
+
+START_TEST(deny_wins_and_allow_excludes_all_others)
+{
+    ck_assert(permits(NULL, NULL, "10.0.0.1"));
+    ck_assert(!permits(NULL, "10.0.0.0/8", "10.0.0.1"));
+    ck_assert(permits(NULL, "10.0.0.0/8", "11.0.0.1"));
+    ck_assert(permits("10.0.0.0/8", NULL, "10.0.0.1"));
+    ck_assert(permits("10.0.0.0/8", NULL, "::ffff:10.0.0.1"));
+    ck_assert(!permits("10.0.0.0/8", NULL, "11.0.0.1"));
+    ck_assert(!permits("10.0.0.0/8", NULL, "::1"));
+    ck_assert(!permits("10.0.0.0/8", "10.0.0.1", "10.0.0.1"));
+    ck_assert(!permits("10.0.0.1", "10.0.0.0/8", "10.0.0.1"));
+    ck_assert(permits("10.0.0.0/8", "10.0.0.1", "10.0.0.2"));
+    ck_assert(!permits("::/0", NULL, "10.0.0.1"));
+    ck_assert(permits("::/0", "0.0.0.0/0", "::1"));
+    ck_assert(!permits("", NULL, "10.0.0.1")); /* an empty list is one */
+}
+END_TEST
+
+/* As many as there may be, from a generator: each is in it, its neighbours are not. */
+START_TEST(ten_thousand_prefixes)
+{
+    enum { COUNT = 10000 };
+    struct access_list list = { 0 };
+    char text[INET_ADDRSTRLEN + 4];
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        unsigned mixed = i * 7919 % COUNT;
+
+        snprintf(text, sizeof(text), "10.%u.%u.%u/31", mixed >> 14, mixed >> 6 & 255,
+                 (mixed & 63) << 2);
+        add(&list, text);
+    }
+    access_compile(&list);
+    ck_assert_uint_eq(list.count, COUNT);
+    for (unsigned i = 0; i < 4 * COUNT; i++) {
+        snprintf(text, sizeof(text), "10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255);
+        ck_assert_msg(contains(&list, text) == (i % 4 < 2), "%s", text);
+    }
+    access_release(&list);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -188,6 +334,11 @@ int main(void)
         no_more_than_length_is_read,
         lists_add_up_and_are_released,
         other_families_are_in_no_list,
+        what_is_part_of_something_else_is_dropped,
+        lines_have_comments_and_space_around,
+        a_malformed_line_is_told,
+        deny_wins_and_allow_excludes_all_others,
+        ten_thousand_prefixes,
     };
 
     return HARNESS_RUN("access", tests);

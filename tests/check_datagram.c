@@ -84,7 +84,7 @@ static void start_with(int family, uint64_t rate)
     here.sockets = (struct sockets){ .list = here.list, .count = 2 };
     here.origin = (struct conn_origin){ .name = "udp://test:7",
                                         .stats = stats_block(here.stats, 0, 0) };
-    here.datagrams = datagrams_new(here.base, here.rates, &here.sockets);
+    here.datagrams = datagrams_new(here.base, NULL, here.rates, &here.sockets);
     ck_assert(datagrams_add(here.datagrams, fd, &here.origin, OURS));
     here.client = open_socket(family, &here.client_port);
     setsockopt(here.client, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
@@ -289,6 +289,32 @@ START_TEST(too_many_from_one_source_are_dropped)
 }
 END_TEST
 
+START_TEST(who_is_denied_gets_no_answer_and_costs_no_rate)
+{
+    struct access_rules rules = { 0 };
+    struct access_item item;
+    uint16_t port;
+
+    ck_assert_ptr_null(access_parse(&rules.deny, "127.0.0.1", 9, &item));
+    access_compile(&rules.deny);
+    start_with(AF_INET, 3);
+    datagrams_free(here.datagrams);
+    here.datagrams = datagrams_new(here.base, &rules, here.rates, &here.sockets);
+    ck_assert(datagrams_add(here.datagrams, open_socket(AF_INET, &port), &here.origin, OURS));
+    connect_client(AF_INET, port);
+    send_many(10, 1);
+    wait_received(10);
+    expect_nothing();
+    ck_assert_uint_eq(dropped(DROP_DENY), 10);
+    access_release(&rules.deny); /* as when they are loaded anew */
+    send_many(3, 1);
+    wait_received(13);
+    for (unsigned i = 0; i < 3; i++)
+        expect(i, 1);
+    stop();
+}
+END_TEST
+
 START_TEST(what_is_dropped_leaves_no_gap_in_its_batch)
 {
     struct sockaddr_in other = { .sin_family = AF_INET,
@@ -383,7 +409,7 @@ START_TEST(ports_of_other_transports_do)
     datagrams_free(here.datagrams);
     here.list[1].endpoint = &tcp;
     address_set_port(&here.list[1].address, here.client_port);
-    here.datagrams = datagrams_new(here.base, NULL, &here.sockets);
+    here.datagrams = datagrams_new(here.base, NULL, NULL, &here.sockets);
     ck_assert(datagrams_add(here.datagrams, open_socket(AF_INET, &port), &here.origin, OURS));
     connect_client(AF_INET, port);
     send_many(1, 5);
@@ -539,12 +565,12 @@ START_TEST(short_of_memory_nothing_is_left_open)
 
     start();
     inject_fail(INJECT_MEMORY, 1, 1, ENOMEM);
-    ck_assert_ptr_null(datagrams_new(here.base, NULL, &here.sockets));
+    ck_assert_ptr_null(datagrams_new(here.base, NULL, NULL, &here.sockets));
     for (nth = 1; !added; nth++) {
         uint16_t port;
         int fd = open_socket(AF_INET, &port);
 
-        datagrams = datagrams_new(here.base, NULL, &here.sockets);
+        datagrams = datagrams_new(here.base, NULL, NULL, &here.sockets);
         inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);
         errno = 0;
         added = datagrams_add(datagrams, fd, &here.origin, OURS);
@@ -587,6 +613,7 @@ int main(void)
         errors_of_the_socket_do_no_harm,
         nothing_there_is_no_error,
         too_many_from_one_source_are_dropped,
+        who_is_denied_gets_no_answer_and_costs_no_rate,
         what_is_dropped_leaves_no_gap_in_its_batch,
         ports_that_could_start_a_loop_get_no_answer,
         ports_beside_those_do,

@@ -381,11 +381,13 @@ static bool has_had_too_many(void *context)
 START_TEST(who_is_not_trusted_is_refused_and_takes_no_slot)
 {
     struct access_list proxies = { 0 };
-    const char *item, *log;
+    struct access_item item;
+    const char *log;
     int client;
 
     start(1);
     ck_assert_ptr_null(access_parse(&proxies, "192.0.2.0/24", 12, &item));
+    access_compile(&proxies);
     here.origin.proxies = &proxies;
     capture_log_begin(LOG_INFO);
     for (unsigned i = 1; i <= 20; i++) {

@@ -36,6 +36,9 @@ static int run(void *argument)
     struct endpoint endpoint;
     struct sockets sockets;
     struct pidfile pidfile;
+    const struct supervisor_parts parts = { .options = &plan->options, .services = services,
+                                            .sockets = &sockets, .pidfile = &pidfile,
+                                            .privileges = &kept };
     int status;
 
     if (plan->prepare != NULL)
@@ -49,7 +52,7 @@ static int run(void *argument)
         unlinkat(pidfile.directory, pidfile.draft, 0);
     if (plan->times > 0)
         inject_fail(plan->call, plan->nth, plan->times, EAGAIN);
-    status = supervisor_run(&plan->options, &sockets, services, NULL, &pidfile, &kept);
+    status = supervisor_run(&parts);
     inject_reset();
     sockets_free(&sockets);
     pidfile_close(&pidfile);

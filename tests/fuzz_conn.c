@@ -52,7 +52,7 @@ static void ignore(void *context)
 
 static void set_up(void)
 {
-    const char *item;
+    struct access_item item;
 
     if (set.base != NULL)
         return;
@@ -65,6 +65,7 @@ static void set_up(void)
     TAILQ_INIT(&set.lingering);
     set.closed = set.shakes = set.lingers = ignore;
     check(access_parse(&everybody, "0.0.0.0/0,::/0", 14, &item) == NULL);
+    access_compile(&everybody);
     for (unsigned i = 0; i < 2; i++)
         origins[i] = (struct conn_origin){ .service = &echo_service,
                                            .transport = ENDPOINT_UNIX,

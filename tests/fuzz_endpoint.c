@@ -17,9 +17,13 @@ static void try_list(const char *text, size_t length)
 {
     struct access_list list = { 0 };
     struct sockaddr_in6 anybody = { .sin6_family = AF_INET6 };
-    const char *item = NULL, *wrong = access_parse(&list, text, length, &item);
+    struct access_item item;
+    const char *wrong = access_parse(&list, text, length, &item);
 
-    check(wrong == NULL ? list.count > 0 : list.count == 0 && item >= text);
+    check(wrong == NULL ? list.count > 0
+                        : list.count == 0 && item.text >= text &&
+                              item.text + item.length <= text + length);
+    access_compile(&list);
     (void) access_contains(&list, (struct sockaddr *) &anybody);
     access_release(&list);
 }

@@ -14,6 +14,7 @@ probe_units = \
 
 plain_units = \
 	tests/check_access \
+	tests/check_access_map \
 	tests/check_admission \
 	tests/check_descriptors \
 	tests/check_endpoint \
@@ -69,6 +70,7 @@ inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_A
 	$(OPENSSL_LIBS) $(HIREDIS_ARCHIVE) $(SECCOMP_LIBS) $(CHECK_LIBS)
 
 inject_units = \
+	tests/check_access_config \
 	tests/check_channel \
 	tests/check_chat_hub \
 	tests/check_chat_names \
@@ -101,6 +103,8 @@ endif
 check_PROGRAMS += $(inject_units)
 TESTS += $(inject_units)
 
+tests_check_access_config_LDFLAGS = $(inject_flags)
+tests_check_access_config_LDADD = $(inject_libraries)
 tests_check_channel_LDFLAGS = $(inject_flags)
 tests_check_channel_LDADD = $(inject_libraries)
 tests_check_chat_elsewhere_LDFLAGS = $(inject_flags) -Wl,--wrap=clock_gettime \
