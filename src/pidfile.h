@@ -22,9 +22,9 @@ struct pidfile {
 const char *pidfile_open(struct pidfile *file, const char *path);
 
 /*
- * Has the file belong to this user and group from now on, as if they had written it: whoever is in
- * a directory with the sticky bit may rename and remove only what is theirs. It stays as it is where
- * we may not do so.
+ * Has the file belong to this user and group from now on, as if they had written it: in a directory
+ * with the sticky bit one may rename and remove only what is one's own. It stays as it is where we
+ * may not do so.
  */
 void pidfile_give(const struct pidfile *file, uid_t uid, gid_t gid);
 

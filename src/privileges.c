@@ -185,7 +185,8 @@ static bool become(const struct privileges *privileges, struct privileges_error 
     /* As the kernel has it already where the user has changed: no other process of the user's may
      * read what we have in memory. */
     (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    return is_user(privileges) || fail(error, "cannot change user for good", NULL, privileges->user);
+    return is_user(privileges) ||
+           fail(error, "cannot change user for good", NULL, privileges->user);
 }
 
 bool privileges_give_up(const struct privileges *privileges, struct privileges_error *error)

@@ -3,8 +3,8 @@
  *
  * The only file that knows libseccomp. What honest code never asks for ends the whole process,
  * with SIGSYS; what the C library asks for on its own account, and can do without, fails.
- * Configured without libseccomp, or with a sanitizer, whose calls are not ours, nothing is called but
- * sandbox_missing.
+ * Configured without libseccomp, or with a sanitizer, whose calls are not ours, nothing is called
+ * but sandbox_missing.
  */
 #ifndef ECHOD_SANDBOX_H
 #define ECHOD_SANDBOX_H

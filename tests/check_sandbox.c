@@ -395,7 +395,8 @@ static bool transfers(void)
     struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
     struct mmsghdr several = { .msg_hdr = message };
 
-    return send(pair.client, "abcde", 5, MSG_NOSIGNAL) == 5 && recv(pair.server, &byte, 1, 0) == 1 &&
+    return send(pair.client, "abcde", 5, MSG_NOSIGNAL) == 5 &&
+           recv(pair.server, &byte, 1, 0) == 1 &&
            readv(pair.server, &part, 1) == 1 && recvmsg(pair.server, &message, 0) == 1 &&
            read(pair.server, &byte, 1) == 1 && recvmmsg(pair.server, &several, 1, 0, NULL) == 1 &&
            writev(pair.server, &part, 1) == 1 && sendmsg(pair.server, &message, 0) == 1 &&
@@ -432,7 +433,8 @@ static bool asks_about_sockets(void)
     int number;
 
     return getsockopt(pair.server, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
-           ioctl(pair.server, FIONREAD, &number) == 0 && ioctl(pair.server, SIOCOUTQ, &number) == 0 &&
+           ioctl(pair.server, FIONREAD, &number) == 0 &&
+           ioctl(pair.server, SIOCOUTQ, &number) == 0 &&
            fcntl(pair.server, F_SETFL, fcntl(pair.server, F_GETFL) | O_NONBLOCK) == 0 &&
            getsockname(pair.server, (struct sockaddr *) &name, &name_length) == 0 &&
            getpeername(pair.server, (struct sockaddr *) &name, &other_length) == 0;
@@ -447,8 +449,8 @@ static bool reads_sealed_memory(void)
     if (fstat(sealed, &status) != 0 || fcntl(sealed, F_GET_SEALS) < 0)
         return false;
     mapped = mmap(NULL, (size_t) status.st_size, PROT_READ, MAP_SHARED, sealed, 0);
-    return mapped != MAP_FAILED && mapped[0] == 'm' && munmap(mapped, (size_t) status.st_size) == 0 &&
-           close(sealed) == 0;
+    return mapped != MAP_FAILED && mapped[0] == 'm' &&
+           munmap(mapped, (size_t) status.st_size) == 0 && close(sealed) == 0;
 }
 
 /* From where small blocks come, large ones, and ones that grow. */
