@@ -147,7 +147,8 @@ def without_a_user_only_programs_gain_nothing(model):
 @scenario
 def a_filter_can_be_left_out(model):
     with Echod("--sandbox=off", "--model=" + model) as echod:
-        assert {status["Seccomp"] for status in statuses(echod)} == {"0"}
+        assert {(status["Seccomp"], status["NoNewPrivs"]) for status in statuses(echod)} == \
+            {("0", "1")}
         assert echod.stop() == 0
 
 
