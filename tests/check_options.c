@@ -322,6 +322,35 @@ START_TEST(proxies_are_those_of_the_endpoint_or_of_all)
 }
 END_TEST
 
+START_TEST(access_lists_are_kept_in_order)
+{
+    struct options options;
+
+    expect_good(&options, "--deny=10.0.0.1,::1 --allow=@/x --deny=::/0 udp://[::1]:4 unix://@x");
+    ck_assert_uint_eq(options.access_count, 3);
+    ck_assert(options.access[0].denies && !options.access[1].denies && options.access[2].denies);
+    ck_assert_str_eq(options.access[0].text, "10.0.0.1,::1");
+    ck_assert_str_eq(options.access[1].text, "@/x"); /* not looked for yet */
+    options_free(&options);
+    ck_assert_ptr_null(options.access);
+    expect_good(&options, "");
+    ck_assert_uint_eq(options.access_count, 0);
+    options_free(&options);
+}
+END_TEST
+
+START_TEST(wrong_access_lists_are_told_by_the_item)
+{
+    expect_wrong("--allow=", "malformed prefix", "--allow=");
+    expect_wrong("--allow=::1 --deny=10.0.0.1,x,y", "malformed prefix", "--deny=x");
+    expect_wrong("--deny=10.0.0.0/33", "prefix length out of range", "--deny=10.0.0.0/33");
+    expect_wrong("--deny=::1,@/x", "malformed prefix", "--deny=@/x");
+    expect_wrong("--deny=@", "no file is named", "--deny=@");
+    expect_wrong("--allow=::1 unix://@x", "no tcp, tls or udp endpoint", "--allow");
+    expect_wrong("--deny=::1 --allow=::1 unix://@x", "no tcp, tls or udp endpoint", "--deny");
+}
+END_TEST
+
 #ifdef HAVE_OPENSSL
 START_TEST(what_is_for_tls_needs_a_tls_endpoint)
 {
@@ -438,6 +467,7 @@ START_TEST(help_has_every_option)
         "-w, --workers=N|auto",   "--model=process|thread", "-b, --backend=NAME",
         "--list-backends",        "-m, --max-connections=N", "-i, --idle-timeout=TIME",
         "--udp-rate=N",           "--drain-timeout=TIME",   "--pid-file=FILE",
+        "--allow=LIST",           "--deny=LIST",
         "-v, --verbose",          "-q, --quiet",            "--syslog",
         "--help",                 "--version",              "tcp://localhost:7777",
         "-u, --user=USER[:GROUP]", "--chroot=DIR",          "--sandbox=on|off",
@@ -478,6 +508,8 @@ int main(void)
         malformed_values_are_quoted,
         a_hostile_value_stays_one_line,
         proxies_are_those_of_the_endpoint_or_of_all,
+        access_lists_are_kept_in_order,
+        wrong_access_lists_are_told_by_the_item,
 #ifdef HAVE_OPENSSL
         what_is_for_tls_needs_a_tls_endpoint,
         passed_sockets_are_endpoints,

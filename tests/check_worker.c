@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/access_map.h"
 #include "src/channel.h"
 #include "src/clock.h"
 #include "src/defaults.h"
@@ -34,6 +35,8 @@ static struct {
     int listening; /* our copy of the socket at PORT */
     uint16_t port;
     unsigned ready, slots, paused[PAUSE_REASONS];
+    unsigned taken[2]; /* answers to access rules: not, and so */
+    struct access_config access;
     bool ended;
     char cause[80];
     bool has_failed;
@@ -50,6 +53,10 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         memcpy(&reason, payload, sizeof(reason));
         ck_assert_uint_lt(reason, PAUSE_REASONS);
         here.paused[reason]++;
+    }
+    if (type == FRAME_ACCESS) {
+        ck_assert_uint_eq(length, sizeof(bool));
+        here.taken[*(const bool *) payload]++;
     }
     here.ready += type == FRAME_READY;
     here.slots += type == FRAME_SLOT;
@@ -88,6 +95,7 @@ static void start(void)
     int fds[2];
 
     here.setup = (struct worker_setup){ .options = &here.options,
+                                        .access = here.access.fd > 0 ? &here.access : NULL,
                                         .sockets = &here.sockets,
                                         .services = services,
                                         .stats = stats_new(WORKERS, ADDRESSES),
@@ -459,6 +467,95 @@ START_TEST(it_ends_if_its_own_socket_did_not_come)
 }
 END_TEST
 
+/* Lets in whom the list TEXT does not name. */
+static void tell_denied(const char *text)
+{
+    struct access_rules rules = { 0 };
+    struct access_item item;
+    int fd;
+
+    ck_assert_ptr_null(access_parse(&rules.deny, text, strlen(text), &item));
+    access_compile(&rules.deny);
+    fd = access_map_seal(&rules);
+    ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, fd));
+    close(fd);
+    access_release(&rules.deny);
+}
+
+static bool has_answered(void *count)
+{
+    return here.taken[false] + here.taken[true] >= *(unsigned *) count;
+}
+
+static void wait_answers(unsigned taken, unsigned not_taken)
+{
+    unsigned count = taken + not_taken;
+
+    ck_assert(loop_until(here.base, has_answered, &count));
+    ck_assert_uint_eq(here.taken[true], taken);
+    ck_assert_uint_eq(here.taken[false], not_taken);
+}
+
+static void expect_refused(void)
+{
+    int client = connect_to(here.port);
+
+    ck_assert(reads_eof(client));
+    close(client);
+}
+
+static void expect_served(void)
+{
+    int client = connect_to(here.port);
+
+    expect_echo(client);
+    close(client);
+}
+
+START_TEST(access_rules_are_taken_one_after_the_other)
+{
+    prepare();
+    here.access.fd = here.listening; /* is not looked at: what counts is what comes */
+    start();
+    tell_denied("127.0.0.1");
+    tell_listen(0, US, here.listening);
+    expect_refused();
+    tell_denied("::1");
+    wait_answers(2, 0);
+    expect_served();
+    capture_log_begin(LOG_NOTICE);
+    ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, -1));
+    ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, STDIN_FILENO));
+    wait_answers(2, 2);
+    ck_assert_ptr_nonnull(strstr(capture_end(), "Z error access-failed what=lists error="));
+    expect_served(); /* as before */
+    tell_denied("127.0.0.1");
+    wait_answers(3, 2);
+    expect_refused();
+    drain();
+}
+END_TEST
+
+START_TEST(without_its_access_rules_nobody_is_let_in)
+{
+    prepare();
+    here.access.fd = here.listening;
+    start_and_listen();
+    expect_refused();
+    capture_log_begin(LOG_NOTICE);
+    ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, -1));
+    ck_assert(loop_until(here.base, has_ended, NULL));
+    ck_assert_ptr_nonnull(strstr(capture_end(), "Z error worker-failed what=access error="));
+    here.spawned.running = false;
+    ck_assert_str_eq(here.cause, "exited with status 1");
+    channel_free(here.channel);
+    event_base_free(here.base);
+    stats_free(here.setup.stats);
+    limits_free(here.setup.limits);
+    close(here.listening);
+}
+END_TEST
+
 START_TEST(it_goes_on_if_somebody_elses_did_not_come)
 {
     int client;
@@ -572,6 +669,8 @@ int main(void)
         who_is_idle_is_closed_and_others_are_not,
         a_deputys_sockets_are_released,
         it_ends_if_its_own_socket_did_not_come,
+        access_rules_are_taken_one_after_the_other,
+        without_its_access_rules_nobody_is_let_in,
         it_goes_on_if_somebody_elses_did_not_come,
         slots_are_waited_for_and_told_of,
         a_shortage_is_told_of,

@@ -3,9 +3,12 @@ FUZZ_SECONDS = 60
 EXTRA_DIST += tests/corpus tests/fuzz
 
 if ENABLE_FUZZERS
-noinst_PROGRAMS += tests/fuzz_chatline tests/fuzz_conn tests/fuzz_endpoint tests/fuzz_proxy
+noinst_PROGRAMS += tests/fuzz_access tests/fuzz_chatline tests/fuzz_conn tests/fuzz_endpoint \
+	tests/fuzz_proxy
 fuzz_flags = $(AM_LDFLAGS) -fsanitize=fuzzer
 fuzz_libraries = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS)
+tests_fuzz_access_LDFLAGS = $(fuzz_flags)
+tests_fuzz_access_LDADD = $(fuzz_libraries)
 tests_fuzz_chatline_LDFLAGS = $(fuzz_flags)
 tests_fuzz_chatline_LDADD = $(fuzz_libraries)
 tests_fuzz_conn_LDFLAGS = $(fuzz_flags)
@@ -15,8 +18,8 @@ tests_fuzz_endpoint_LDADD = $(fuzz_libraries)
 tests_fuzz_proxy_LDFLAGS = $(fuzz_flags)
 tests_fuzz_proxy_LDADD = $(fuzz_libraries)
 
-fuzz: tests/fuzz_chatline tests/fuzz_conn tests/fuzz_endpoint tests/fuzz_proxy
-	@$(srcdir)/tests/fuzz $(FUZZ_SECONDS) chatline conn endpoint proxy
+fuzz: tests/fuzz_access tests/fuzz_chatline tests/fuzz_conn tests/fuzz_endpoint tests/fuzz_proxy
+	@$(srcdir)/tests/fuzz $(FUZZ_SECONDS) access chatline conn endpoint proxy
 else
 fuzz:
 	@echo 'fuzz: there are none: ./configure --enable-fuzzers CC=clang makes them' >&2; exit 1

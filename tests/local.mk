@@ -7,6 +7,7 @@ AM_TESTS_ENVIRONMENT = \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
 scenarios = \
+	tests/access.t \
 	tests/activation.t \
 	tests/chat.t \
 	tests/chat_bus.t \
