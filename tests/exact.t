@@ -7,11 +7,10 @@ import errno
 import os
 import signal
 import socket
-import struct
 import time
 
-from harness import (Echod, Probe, Skip, check_report, echo, main, receive_all, scenario, suspend,
-                     wait_until)
+from harness import (Echod, Probe, Skip, check_report, echo, main, receive_all, reset, scenario,
+                     suspend, wait_until)
 
 MIB = 1 << 20
 PIECE = 64 * 1024
@@ -32,12 +31,6 @@ def stuff(connection, quiet=0.2):
             time.sleep(0.005)
     connection.settimeout(20)
     return bytes(sent)
-
-
-def reset(connection):
-    """Closes with RST in place of FIN."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def peer(connection):

@@ -15,6 +15,7 @@ import re
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -404,6 +405,16 @@ def echo(connection, message):
     assert answer == message, "%r came back as %r" % (message[:40], answer[:40])
 
 
+def connect_from(source, address, timeout=DEADLINE):
+    """A connection from the IP address SOURCE, begun: it is made when it is used first."""
+    client = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET)
+    client.bind((source, 0))
+    client.setblocking(False)
+    client.connect_ex(address)
+    client.settimeout(timeout)
+    return client
+
+
 def stuff(client):
     """Sends until nobody takes any more; returns how much that was."""
     sent = 0
@@ -449,6 +460,12 @@ def receive_until_reset(connection):
             got += len(piece)
     except ConnectionResetError:
         return got
+
+
+def reset(connection):
+    """Closes with RST in place of FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 SCENARIOS = []

@@ -25,6 +25,7 @@ scenarios = \
 	tests/probe_transports.t \
 	tests/proxy.t \
 	tests/smoke.t \
+	tests/sources.t \
 	tests/tls.t \
 	tests/udp.t \
 	tests/unix.t \

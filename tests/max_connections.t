@@ -5,12 +5,12 @@ import os
 import select
 import signal
 import socket
-import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Echod, echo, main, receive_exactly, scenario, sockets_of, wait_until
+from harness import (Echod, echo, main, receive_exactly, reset, scenario, sockets_of, wait_until)
+
 DRAIN_MS = 12000 if os.environ.get("ECHOD_SANITIZED") else 6000
 
 
@@ -43,12 +43,6 @@ class Queue:
     def leave(self, *numbers):
         for number in numbers:
             self.clients[number].close()
-
-
-def reset(connection):
-    """Closes with RST in place of FIN."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def first_come_first_served(model, workers):
