@@ -77,6 +77,11 @@
 /* A worker that still lives so long after the drain's deadline is killed. */
 #define KILL_GRACE_MS 1000
 
+/* Connections that are accepted in a row before those who are served have their turn: else a queue
+ * that is filled as fast as it is emptied would hold them up, and all who come and go meanwhile
+ * would take memory at once. */
+#define ACCEPT_BATCH 64
+
 /* A paused listener tries again: for descriptors that someone else gave back... */
 #define RETRY_DESCRIPTORS_MS 1000
 /* ... and for a connection slot, should the word that one is free have been lost. */

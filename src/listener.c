@@ -32,6 +32,8 @@ struct listeners {
     unsigned worker;
     struct listener_hooks hooks;
     struct event *retry;
+    struct event *turn;  /* goes on accepting when others have had their turn */
+    unsigned in_a_row;   /* accepted since then */
     uint32_t paused;     /* why: a bit, 1 << enum pause_reason; 0: it is not */
     int64_t drain_until; /* handshakes under way may end so long; 0: not draining */
     /* Accepted, but not admitted yet; fd -1: none. */
@@ -138,6 +140,26 @@ static bool admit(struct listeners *listeners, int fd, const struct address *pee
     return true;
 }
 
+/* Has libevent, which would go on until nobody is queued, leave off for a moment. */
+static void give_turn(struct listeners *listeners)
+{
+    listeners->in_a_row = 0;
+    if (listeners->paused != 0)
+        return;
+    set_accepting(listeners, false);
+    event_active(listeners->turn, EV_TIMEOUT, 0); /* behind all that are ready */
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *context)
+{
+    struct listeners *listeners = context;
+
+    (void) fd;
+    (void) what;
+    if (listeners->paused == 0 && listeners->drain_until == 0)
+        set_accepting(listeners, true);
+}
+
 static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
                         struct sockaddr *from, int length, void *context)
 {
@@ -146,6 +168,8 @@ static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
 
     (void) acceptor;
     admit(listener->all, fd, &peer, listener->origin);
+    if (++listener->all->in_a_row >= ACCEPT_BATCH)
+        give_turn(listener->all);
 }
 
 /* accept(2): what has befallen the connection, not the listening socket. */
@@ -262,11 +286,13 @@ struct listeners *listeners_new(struct conn_set *set, struct limits *limits, uns
     listeners->hooks = *hooks;
     listeners->parked.fd = -1;
     listeners->retry = event_new(set->base, -1, 0, on_retry, listeners);
-    if (listeners->retry == NULL) {
-        free(listeners);
-        return NULL;
-    }
-    return listeners;
+    listeners->turn = event_new(set->base, -1, 0, on_turn, listeners);
+    if (listeners->retry != NULL && listeners->turn != NULL)
+        return listeners;
+    reactor_free_event(listeners->retry);
+    reactor_free_event(listeners->turn);
+    free(listeners);
+    return NULL;
 }
 
 static void listener_free(struct listener *listener)
@@ -313,6 +339,7 @@ void listeners_free(struct listeners *listeners)
         return;
     listeners_close(listeners);
     event_free(listeners->retry);
+    event_free(listeners->turn);
     free(listeners);
 }
 

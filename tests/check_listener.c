@@ -173,6 +173,55 @@ START_TEST(who_connects_is_served)
 }
 END_TEST
 
+/* Each round of events takes a batch of those who are queued, then whoever is served is answered. */
+START_TEST(a_long_queue_does_not_hold_up_who_is_served)
+{
+    enum { QUEUED = 2 * ACCEPT_BATCH + 10 };
+    int first, clients[QUEUED];
+
+    start(0);
+    first = connect_to(here.port);
+    expect_echo(first);
+    for (int i = 0; i < QUEUED; i++)
+        clients[i] = connect_to(here.port);
+    send_text(first, "hello");
+    event_base_loop(here.set.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    ck_assert_uint_le(accepted(), 1 + ACCEPT_BATCH);
+    event_base_loop(here.set.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    ck_assert(echoes(&first));
+    ck_assert_uint_le(accepted(), 1 + 2 * ACCEPT_BATCH);
+    wait_accepted(1 + QUEUED);
+    expect_text(first, "hello");
+    for (int i = 0; i < QUEUED; i++) {
+        expect_echo(clients[i]);
+        close(clients[i]);
+    }
+    close(first);
+    stop();
+}
+END_TEST
+
+START_TEST(a_pause_may_begin_while_others_have_their_turn)
+{
+    enum { QUEUED = ACCEPT_BATCH + 1 };
+    int clients[QUEUED];
+
+    start(ACCEPT_BATCH);
+    for (int i = 0; i < QUEUED; i++)
+        clients[i] = connect_to(here.port);
+    wait_paused(PAUSE_MAX_CONNECTIONS);
+    ck_assert_uint_eq(accepted(), ACCEPT_BATCH);
+    close(clients[0]);
+    wait_accepted(QUEUED);
+    ck_assert(loop_until(here.set.base, is_not_paused, NULL));
+    for (int i = 1; i < QUEUED; i++) {
+        expect_echo(clients[i]);
+        close(clients[i]);
+    }
+    stop();
+}
+END_TEST
+
 /* The descriptor, here, of the connection whose other end is CLIENT. */
 static int server_of(int client)
 {
@@ -694,6 +743,8 @@ int main(void)
 {
     const TTest *const tests[] = {
         who_connects_is_served,
+        a_long_queue_does_not_hold_up_who_is_served,
+        a_pause_may_begin_while_others_have_their_turn,
         who_was_queued_at_a_passed_socket_has_the_same_options,
         a_shortage_pauses_until_something_is_given_back,
         a_shortage_of_others_making_is_tried_again,
