@@ -16,6 +16,7 @@ scenarios = \
 	tests/exact.t \
 	tests/example.t \
 	tests/floors.t \
+	tests/hostile.t \
 	tests/idle.t \
 	tests/log.t \
 	tests/max_connections.t \
