@@ -1,10 +1,11 @@
 # `make bench`: echod beside its peers (see bench/README). Nothing of it is built or run otherwise;
 # run.py builds the peers that need more than echod does. All that it makes is in bench/out.
 EXTRA_PROGRAMS = bench/out/connects bench/out/datagrams bench/out/raw bench/out/raw_udp \
-	bench/out/textbook bench/out/chatters bench/out/raw_chat
+	bench/out/textbook bench/out/chatters bench/out/raw_chat bench/out/floods
 bench_out_chatters_SOURCES = bench/chatters.c
 bench_out_connects_SOURCES = bench/connects.c
 bench_out_datagrams_SOURCES = bench/datagrams.c
+bench_out_floods_SOURCES = bench/floods.c
 bench_out_raw_SOURCES = bench/peers/raw.c
 bench_out_raw_chat_SOURCES = bench/peers/raw_chat.c
 bench_out_raw_udp_SOURCES = bench/peers/raw_udp.c
@@ -16,6 +17,7 @@ EXTRA_DIST += \
 	bench/RESULTS \
 	bench/chat.py \
 	bench/columns.py \
+	bench/hostile.py \
 	bench/measure.py \
 	bench/million \
 	bench/pair.py \
@@ -50,6 +52,7 @@ if HAVE_OPENSSL
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/tls.py
 endif
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/chat.py
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/hostile.py
 
 clean-local: clean-bench
 clean-bench:
