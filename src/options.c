@@ -41,7 +41,7 @@ static const struct cmdline_option table[] = {
     { "max-connections", 'm', "N", cmdline_number, TARGET(max_connections),
       RANGE(0, CONNECTIONS_MOST), .help = "serve N at a time; 0: no limit (default)" },
     { "max-per-source", 0, "N", cmdline_number, TARGET(max_per_source),
-      RANGE(0, CONNECTIONS_MOST), .help = "serve N per source at a time; 0: no limit (default)" },
+      RANGE(0, CONNECTIONS_MOST), .help = "serve N of each source; 0: no limit (default)" },
     { "accept-rate", 0, "N", cmdline_number, TARGET(accept_rate), RANGE(0, RATE_MOST),
       .help = "connections/s per source; 0: no limit (default)" },
     { "udp-rate", 0, "N", cmdline_number, TARGET(udp_rate), RANGE(0, RATE_MOST),

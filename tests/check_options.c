@@ -466,7 +466,8 @@ START_TEST(help_has_every_option)
     static const char *const names[] = {
         "-w, --workers=N|auto",   "--model=process|thread", "-b, --backend=NAME",
         "--list-backends",        "-m, --max-connections=N", "-i, --idle-timeout=TIME",
-        "--udp-rate=N",           "--drain-timeout=TIME",   "--pid-file=FILE",
+        "--max-per-source=N",     "--accept-rate=N",        "--udp-rate=N",
+        "--drain-timeout=TIME",   "--pid-file=FILE",
         "--allow=LIST",           "--deny=LIST",
         "-v, --verbose",          "-q, --quiet",            "--syslog",
         "--help",                 "--version",              "tcp://localhost:7777",
