@@ -30,12 +30,19 @@ static const char *check_name(const struct pidfile *file)
     return S_ISREG(status.st_mode) ? NULL : "not a regular file";
 }
 
+static bool write_number(int fd)
+{
+    char text[16];
+    int length = snprintf(text, sizeof(text), "%d\n", (int) getpid());
+
+    return write(fd, text, (size_t) length) == length;
+}
+
 /* Under another name first: nobody may read half a number. */
 static bool write_draft(struct pidfile *file)
 {
-    char text[16];
-    int fd, length = snprintf(text, sizeof(text), "%d\n", (int) getpid());
     struct stat status = { 0 };
+    int fd;
     bool written;
 
     snprintf(file->draft, sizeof(file->draft), ".%.200s.%d", file->name, (int) getpid());
@@ -45,7 +52,7 @@ static bool write_draft(struct pidfile *file)
         file->draft[0] = '\0';
         return false;
     }
-    written = write(fd, text, (size_t) length) == length && fstat(fd, &status) == 0;
+    written = write_number(fd) && fstat(fd, &status) == 0;
     file->inode = status.st_ino;
     return close(fd) == 0 && written;
 }
@@ -54,7 +61,7 @@ const char *pidfile_open(struct pidfile *file, const char *path)
 {
     const char *slash = path != NULL ? strrchr(path, '/') : NULL, *wrong = NULL;
 
-    *file = (struct pidfile){ .directory = -1, .name = slash != NULL ? slash + 1 : path };
+    *file = (struct pidfile){ .directory = -1, .file = -1, .name = slash != NULL ? slash + 1 : path };
     if (path == NULL)
         return NULL;
     if (open_directory(file, path)) {
@@ -68,25 +75,46 @@ const char *pidfile_open(struct pidfile *file, const char *path)
     return wrong;
 }
 
-void pidfile_give(const struct pidfile *file, uid_t uid, gid_t gid)
+/* Its owner or everybody: what a group may is not worth the effort. */
+static bool may_write(const struct stat *directory, uid_t uid)
 {
-    if (file->directory >= 0)
-        (void) !fchownat(file->directory, file->draft, uid, gid, AT_SYMLINK_NOFOLLOW);
+    mode_t needed = directory->st_uid == uid ? S_IWUSR | S_IXUSR : S_IWOTH | S_IXOTH;
+
+    return (directory->st_mode & needed) == needed;
 }
 
-bool pidfile_is_ours(const struct pidfile *file)
+static bool rename_draft(struct pidfile *file)
 {
-    return file->directory < 0 || faccessat(file->directory, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    if (renameat(file->directory, file->draft, file->directory, file->name) != 0)
+        return false;
+    file->draft[0] = '\0';
+    return true;
+}
+
+/* Nobody who was there to stop us yet reads of a process that is not ready. */
+static bool hold_open(struct pidfile *file)
+{
+    file->file = openat(file->directory, file->draft, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    return file->file >= 0 && rename_draft(file);
+}
+
+bool pidfile_give(struct pidfile *file, uid_t uid, gid_t gid)
+{
+    struct stat directory;
+
+    if (file->directory < 0)
+        return true;
+    /* With the sticky bit one may rename and remove what is one's own. */
+    (void) !fchownat(file->directory, file->draft, uid, gid, AT_SYMLINK_NOFOLLOW);
+    return fstat(file->directory, &directory) == 0 &&
+           (may_write(&directory, uid) || hold_open(file));
 }
 
 bool pidfile_publish(struct pidfile *file)
 {
     if (file->directory < 0)
         return true;
-    file->is_written =
-        renameat(file->directory, file->draft, file->directory, file->name) == 0;
-    if (file->is_written)
-        file->draft[0] = '\0';
+    file->is_written = file->file >= 0 ? write_number(file->file) : rename_draft(file);
     return file->is_written;
 }
 
@@ -97,11 +125,16 @@ void pidfile_close(struct pidfile *file)
 
     if (file->draft[0] != '\0')
         unlinkat(file->directory, file->draft, 0);
-    if (file->is_written && fstatat(file->directory, file->name, &status, 0) == 0 &&
+    if ((file->is_written || file->file >= 0) &&
+        fstatat(file->directory, file->name, &status, 0) == 0 &&
         status.st_ino == file->inode) /* or else it has become another one's */
         unlinkat(file->directory, file->name, 0);
+    if (file->file >= 0) {
+        (void) !ftruncate(file->file, 0);
+        close(file->file);
+    }
     if (file->directory >= 0)
         close(file->directory);
     errno = error;
-    *file = (struct pidfile){ .directory = -1 };
+    *file = (struct pidfile){ .directory = -1, .file = -1 };
 }

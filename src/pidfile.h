@@ -8,6 +8,7 @@
 /* The fields are pidfile's own. */
 struct pidfile {
     int directory; /* kept open: the path may mean another file later; -1: no file is kept */
+    int file;      /* kept open where it can be neither renamed nor removed later; else -1 */
     const char *name;
     char draft[256]; /* the name under which it is written; empty: it is not there */
     bool is_written;
@@ -22,22 +23,19 @@ struct pidfile {
 const char *pidfile_open(struct pidfile *file, const char *path);
 
 /*
- * Has the file belong to this user and group from now on, as if they had written it: in a directory
- * with the sticky bit one may rename and remove only what is one's own. It stays as it is where we
- * may not do so.
+ * Has the file belong to UID and GID, who is to be who we are soon. Where UID may not write to the
+ * directory (/run, say), the file has its name from now on, but is empty until it is published, and
+ * again when it is closed. On failure returns false with errno set.
  */
-void pidfile_give(const struct pidfile *file, uid_t uid, gid_t gid);
-
-/*
- * May the present user publish and remove it? False with errno set. Where it may not, publishing
- * would fail, once all else is there.
- */
-bool pidfile_is_ours(const struct pidfile *file);
+bool pidfile_give(struct pidfile *file, uid_t uid, gid_t gid);
 
 /* Gives it its name, whole or not at all. On failure returns false with errno set. */
 bool pidfile_publish(struct pidfile *file);
 
-/* Removes it, if it is there as we wrote it, and forgets the directory; errno is kept. */
+/*
+ * Removes it, if it is there as we wrote it and we may; else it is emptied. Forgets the directory;
+ * errno is kept.
+ */
 void pidfile_close(struct pidfile *file);
 
 #endif

@@ -400,16 +400,15 @@ static bool give_up_privileges(const struct supervisor_parts *parts)
     struct privileges_error error;
 
     if (privileges->user != NULL) {
-        pidfile_give(parts->pidfile, privileges->uid, privileges->gid);
         sockets_give(parts->sockets, privileges->uid, privileges->gid);
+        if (!pidfile_give(parts->pidfile, privileges->uid, privileges->gid)) {
+            log_startup_error(strerror(errno), parts->options->pid_file);
+            return false;
+        }
     }
-    if (!privileges_give_up(privileges, &error)) {
-        log_startup_error(error.what, error.text);
-        return false;
-    }
-    if (privileges->user == NULL || pidfile_is_ours(parts->pidfile))
+    if (privileges_give_up(privileges, &error))
         return true;
-    log_startup_error("the user cannot write to the directory", parts->options->pid_file);
+    log_startup_error(error.what, error.text);
     return false;
 }
 

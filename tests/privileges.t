@@ -345,13 +345,20 @@ def a_root_directory_that_is_not_there():
 
 
 @scenario
-def a_pid_file_that_could_not_be_removed():
-    """Where the user may not write: it is told before anybody is served."""
+def a_pid_file_where_the_user_may_not_write(model):
+    """As in /run: it can be written, and at the end, as it cannot be removed, holds no number."""
     needs_root()
     with tempfile.TemporaryDirectory(prefix="echod-priv.", dir="/tmp") as directory:
+        os.chmod(directory, 0o755)
         path = os.path.join(directory, "pid")
-        assert says(USER, "--pid-file=" + path, "127.0.0.1:0") == \
-            "echod: the user cannot write to the directory: %s\n" % path
+        for _ in range(2):  # the second time it is there
+            with Echod(USER, "--model=" + model, "--pid-file=" + path, "127.0.0.1:0") as echod:
+                with open(path) as file:
+                    assert file.read() == "%d\n" % echod.pid
+                assert echod.stop() == 0
+            assert os.listdir(directory) == ["pid"] and os.path.getsize(path) == 0
+        assert says(USER, "--pid-file=" + path, "--chroot=/nowhere", "127.0.0.1:0")
+        assert os.listdir(directory) == []  # nothing had been given up yet
 
 
 if __name__ == "__main__":
