@@ -274,8 +274,8 @@ def nor_does_a_socket(model):
 
 @scenario
 def syslog_gets_the_lines():
-    """--syslog: datagrams to /dev/log with facility daemon, the priority and our pid; and nobody
-    waits when nobody is there to take them."""
+    """--syslog: datagrams to /dev/log with facility daemon, the priority and our pid; nobody waits
+    when nobody is there to take them, and whoever is there next gets them."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "log")
         server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -296,6 +296,13 @@ def syslog_gets_the_lines():
             for _ in range(3):
                 with socket.create_connection(("127.0.0.1", int(match[1])), DEADLINE) as client:
                     echo(client, b"still there")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+                server.bind(path)
+                server.settimeout(DEADLINE)
+                echod.send_signal(signal.SIGUSR1)
+                text = server.recv(4096).decode()
+                assert re.search(r": notice stats |: warning lost ", text), text
+            os.unlink(path)
             echod.terminate()
             assert echod.wait(DEADLINE) == 0 and echod.stderr.read() == b""
         except socket.timeout:
