@@ -205,13 +205,31 @@ static void log_closed(const struct conn *conn, enum close_reason reason)
     log_end(&line);
 }
 
+/*
+ * Waits for EV_READ or EV_WRITE. If the kernel has no room for that nothing would ever happen on
+ * it: it is closed, but not here, where we may be deep inside a callback of its own.
+ */
+static void await(struct conn *conn, short what)
+{
+    if (bufferevent_enable(conn->wire.bev, what) == 0)
+        return;
+    errno = ENOMEM;
+    bufferevent_trigger_event(conn->wire.bev, BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* It waits for the kernel to take what is pending already, unless there was no room for that. */
+static void await_output(struct conn *conn)
+{
+    if (wire_is_pending(&conn->wire))
+        await(conn, EV_WRITE);
+}
+
 void conn_send(struct conn *conn, struct evbuffer *data)
 {
     count_sent(conn, wire_send(&conn->wire, data));
     if (!wire_is_pending(&conn->wire))
         return;
-    /* It waits for that already, unless memory was short when it wanted to. */
-    bufferevent_enable(conn->wire.bev, EV_WRITE);
+    await_output(conn);
     if (conn->origin->service->output_stops_reading)
         bufferevent_disable(conn->wire.bev, EV_READ);
 }
@@ -315,6 +333,7 @@ static void on_records(struct conn *conn)
     /* TLS has answered by itself; who asks without end, and does not read, is to wait. */
     if (evbuffer_get_length(wire_output(&conn->wire)) > pending)
         bufferevent_disable(conn->wire.bev, EV_READ);
+    await_output(conn);
     set->current = conn; /* until something below closes it */
     if (result == TLS_FAILED) /* and nothing can be sent in answer to what came before */
         on_tls_failed(conn);
@@ -348,8 +367,9 @@ static void on_writable(struct bufferevent *bev, void *argument)
 {
     struct conn *conn = argument;
 
+    (void) bev;
     if (!conn->peer_done && !conn->is_held)
-        bufferevent_enable(bev, EV_READ);
+        await(conn, EV_READ);
     if (conn->phase == PHASE_FINISHING)
         send_fin(conn);
     else if (conn->phase == PHASE_OPEN && conn->origin->service->writable != NULL)
@@ -535,7 +555,7 @@ static void stop_holding(struct conn *conn)
     conn->is_held = false;
     conn->peer_done |= conn->has_ended;
     if (!conn->peer_done)
-        bufferevent_enable(conn->wire.bev, EV_READ);
+        await(conn, EV_READ);
 }
 
 void conn_finish(struct conn *conn, enum close_reason reason)
@@ -553,6 +573,7 @@ void conn_finish(struct conn *conn, enum close_reason reason)
     set_phase(conn, PHASE_FINISHING);
     conn->has_all = !wire_is_pending(&conn->wire) && wire_unacknowledged(&conn->wire) == 0;
     wire_finish(&conn->wire);
+    await_output(conn);
     if (!wire_is_pending(&conn->wire))
         send_fin(conn);
 }
@@ -614,7 +635,7 @@ void conn_go_on(struct conn *conn)
     if (conn->has_ended)
         on_eof(conn);
     else
-        bufferevent_enable(conn->wire.bev, EV_READ);
+        await(conn, EV_READ);
 }
 
 size_t conn_pending(const struct conn *conn)
