@@ -61,15 +61,23 @@ static enum admittance serve(struct listeners *listeners, int fd, const struct a
     return NO_MEMORY;
 }
 
-static void set_accepting(struct listeners *listeners, bool accepting)
+/* False: the kernel has no room for what it takes to be told of clients. */
+static bool start_accepting(struct listeners *listeners)
 {
     struct listener *one;
 
     TAILQ_FOREACH(one, &listeners->queue, link)
-        if (accepting)
-            evconnlistener_enable(one->acceptor);
-        else
-            evconnlistener_disable(one->acceptor);
+        if (evconnlistener_enable(one->acceptor) != 0)
+            return false;
+    return true;
+}
+
+static void stop_accepting(struct listeners *listeners)
+{
+    struct listener *one;
+
+    TAILQ_FOREACH(one, &listeners->queue, link)
+        evconnlistener_disable(one->acceptor);
 }
 
 static void set_paused(struct listeners *listeners, enum pause_reason reason)
@@ -81,7 +89,7 @@ static void set_paused(struct listeners *listeners, enum pause_reason reason)
     if (listeners->paused == bit)
         return;
     if (listeners->paused == 0)
-        set_accepting(listeners, false);
+        stop_accepting(listeners);
     listeners->paused = bit;
     limits_set_paused(listeners->limits, listeners->worker, bit);
     atomic_fetch_add(&listeners->set->stats->paused[reason], 1);
@@ -268,8 +276,8 @@ static void on_retry(evutil_socket_t fd, short what, void *context)
     event_del(listeners->retry);
     listeners->paused = 0;
     limits_set_paused(listeners->limits, listeners->worker, 0);
-    if (listeners->drain_until == 0)
-        set_accepting(listeners, true);
+    if (listeners->drain_until == 0 && !start_accepting(listeners))
+        set_paused(listeners, PAUSE_DESCRIPTORS);
 }
 
 struct listeners *listeners_new(struct conn_set *set, struct limits *limits, unsigned worker,
@@ -404,7 +412,7 @@ static void stop_queueing(struct listeners *listeners)
     int64_t handshake = LOOPBACK_HANDSHAKE_MS;
     struct listener *one;
 
-    set_accepting(listeners, false);
+    stop_accepting(listeners);
     TAILQ_FOREACH(one, &listeners->queue, link) {
         int fd = evconnlistener_get_fd(one->acceptor);
 
