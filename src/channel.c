@@ -79,6 +79,12 @@ static void drop_first(struct channel *channel)
     free(frame);
 }
 
+/* Will it be sent later, if not now? */
+static bool is_passing(int error)
+{
+    return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
+}
+
 static void on_writable(evutil_socket_t fd, short what, void *context)
 {
     struct channel *channel = context;
@@ -88,7 +94,7 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
     (void) what;
     while ((frame = STAILQ_FIRST(&channel->waiting)) != NULL) {
         if (!send_now(channel, frame->type, frame->payload, frame->length, frame->fd) &&
-            (errno == EAGAIN || errno == ENOBUFS))
+            is_passing(errno))
             return;
         drop_first(channel); /* sent, or never to arrive: then reading tells of the end */
     }
@@ -126,7 +132,7 @@ bool channel_send(struct channel *channel, uint32_t type, const void *payload, s
     if (STAILQ_EMPTY(&channel->waiting)) {
         if (send_now(channel, type, payload, length, fd))
             return true;
-        if (errno != EAGAIN && errno != ENOBUFS)
+        if (!is_passing(errno))
             return false;
     }
     return enqueue(channel, type, payload, length, fd);
