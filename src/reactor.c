@@ -5,6 +5,27 @@
 #include <string.h>
 #include <sys/select.h>
 
+static void ignore(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    (void) context;
+}
+
+/*
+ * The first timer has libevent make room for eight, which are all that a worker has. Should that be
+ * when memory is short, nobody would be woken: not who drains, nor who waits for memory.
+ */
+static bool reserve_timers(struct event_base *base)
+{
+    const struct timeval hour = { .tv_sec = 3600 };
+    struct event *timer = event_new(base, -1, 0, ignore, NULL);
+    bool reserved = timer != NULL && event_add(timer, &hour) == 0;
+
+    reactor_free_event(timer);
+    return reserved;
+}
+
 struct event_base *reactor_new(const char *backend)
 {
     struct event_config *config = event_config_new();
@@ -19,6 +40,10 @@ struct event_base *reactor_new(const char *backend)
             event_config_avoid_method(config, *other) != 0)
             goto out;
     base = event_base_new_with_config(config);
+    if (base != NULL && !reserve_timers(base)) {
+        event_base_free(base);
+        base = NULL;
+    }
 out:
     event_config_free(config);
     return base;
