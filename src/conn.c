@@ -229,7 +229,7 @@ void conn_send(struct conn *conn, struct evbuffer *data)
     count_sent(conn, wire_send(&conn->wire, data));
     if (!wire_is_pending(&conn->wire))
         return;
-    await_output(conn);
+    await(conn, EV_WRITE); /* as it does already, unless there was no room for that */
     if (conn->origin->service->output_stops_reading)
         bufferevent_disable(conn->wire.bev, EV_READ);
 }

@@ -154,7 +154,7 @@ static void give_turn(struct listeners *listeners)
     listeners->in_a_row = 0;
     if (listeners->paused != 0)
         return;
-    set_accepting(listeners, false);
+    stop_accepting(listeners);
     event_active(listeners->turn, EV_TIMEOUT, 0); /* behind all that are ready */
 }
 
@@ -164,8 +164,8 @@ static void on_turn(evutil_socket_t fd, short what, void *context)
 
     (void) fd;
     (void) what;
-    if (listeners->paused == 0 && listeners->drain_until == 0)
-        set_accepting(listeners, true);
+    if (listeners->paused == 0 && listeners->drain_until == 0 && !start_accepting(listeners))
+        set_paused(listeners, PAUSE_DESCRIPTORS);
 }
 
 static void on_accepted(struct evconnlistener *acceptor, evutil_socket_t fd,
