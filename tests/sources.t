@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 
 from harness import (Echod, connect_from, echo, in_namespace, main, needs_tls, receive_all, reset,
@@ -117,6 +118,37 @@ def places_of_a_worker_that_was_killed_come_back():
                     assert len(late.served) == most - left, (crash, left, late.counts())
                 echod.wait_line("worker-started", 2 + crash)
             wait_active(echod, 0)
+        assert echod.stop() == 0
+
+
+@scenario
+def workers_that_are_killed_in_a_rush_leave_no_place_taken():
+    """While clients come and go as fast as they can: when all are gone, so many may come."""
+    most, over = 20, threading.Event()
+
+    def rush(address):
+        while not over.is_set():
+            clients = [connect_from("127.0.0.1", address) for _ in range(10)]
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"x")
+                reset(client)
+
+    with start("process", "--max-per-source=%d" % most) as echod:
+        threads = [threading.Thread(target=rush, args=(echod.address(),)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for crash in range(1, 5):
+                os.kill(echod.workers()[0], signal.SIGKILL)
+                echod.wait_line("worker-started", 2 + crash)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        wait_active(echod, 0)
+        with Crowd(echod.address(), *["127.0.0.1"] * 3 * most) as crowd:
+            assert crowd.counts() == (most, 2 * most), crowd.counts()
         assert echod.stop() == 0
 
 
