@@ -6,7 +6,7 @@
  * dropped. Dropped and counted is also what may be a trick to have us answer another server, or
  * somebody who never asked (CERT CA-1996-01, CVE-2024-2169): what comes from port 0, a port below
  * 1024, 2049, or one at which we serve ourselves; what was sent to, or from, a broadcast or
- * multicast address; and what comes faster than a source may. And what comes from where access lists
+ * multicast address; what comes faster than a source may; and what comes from where access lists
  * let nobody in.
  */
 #ifndef ECHOD_DATAGRAM_H

@@ -141,8 +141,8 @@
 #define RATES_ROWS 8192
 #define RATES_WAYS 8
 
-/* The counters of connections per source, 4 bytes each, for all together and for each worker; memory
- * is used as they are. One in so many other sources shares a newcomer's places. */
+/* The counters of connections per source, 4 bytes each, for all together and for each worker;
+ * memory is used as they are. One in so many other sources shares a newcomer's places. */
 #define QUOTA_COUNTERS (1 << 20)
 
 /* What -vv shows of received data, in bytes. */

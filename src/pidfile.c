@@ -61,7 +61,8 @@ const char *pidfile_open(struct pidfile *file, const char *path)
 {
     const char *slash = path != NULL ? strrchr(path, '/') : NULL, *wrong = NULL;
 
-    *file = (struct pidfile){ .directory = -1, .file = -1, .name = slash != NULL ? slash + 1 : path };
+    *file = (struct pidfile){ .directory = -1, .file = -1,
+                              .name = slash != NULL ? slash + 1 : path };
     if (path == NULL)
         return NULL;
     if (open_directory(file, path)) {

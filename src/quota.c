@@ -41,7 +41,7 @@ void quota_free(struct quota *quota)
         munmap(quota, size_of(quota->workers));
 }
 
-/* Takes up to COUNT off. Never below zero, and so a count that a death left too low mends itself. */
+/* Takes COUNT off, but never below zero: so a count that a death left too low mends itself. */
 static void take_off(_Atomic uint32_t *counter, uint32_t count)
 {
     uint32_t taken = atomic_load(counter);
@@ -52,8 +52,8 @@ static void take_off(_Atomic uint32_t *counter, uint32_t count)
 }
 
 /*
- * The worker's own counter is raised first, and lowered last: one that dies in between takes a place
- * too many off with it. The other way round it would leave one taken for good.
+ * The worker's own counter is raised first, and lowered last: one that dies in between takes a
+ * place too many off with it. The other way round it would leave one taken for good.
  */
 bool quota_take(struct quota *quota, unsigned worker, const struct address *address)
 {

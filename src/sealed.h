@@ -8,8 +8,8 @@
 #include <sys/uio.h>
 
 /*
- * Memory that holds COUNT PARTS one behind the other; NAME is for /proc alone. Returns a descriptor,
- * close-on-exec, or -1 with errno set.
+ * Memory that holds COUNT PARTS one behind the other; NAME is for /proc alone. Returns a
+ * descriptor, close-on-exec, or -1 with errno set.
  */
 int sealed_new(const char *name, const struct iovec *parts, int count);
 
