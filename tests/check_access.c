@@ -208,7 +208,8 @@ END_TEST
 
 START_TEST(what_is_part_of_something_else_is_dropped)
 {
-    struct access_list list = parse("10.1.0.0/16,::/0,10.0.0.0/8,2001:db8::1,10.1.2.3,::ffff:10.9.9.9");
+    struct access_list list =
+        parse("10.1.0.0/16,::/0,10.0.0.0/8,2001:db8::1,10.1.2.3,::ffff:10.9.9.9");
 
     ck_assert_uint_eq(list.count, 2);
     ck_assert_uint_eq(list.ip4_count, 1);
@@ -218,7 +219,8 @@ END_TEST
 
 START_TEST(lines_have_comments_and_space_around)
 {
-    static const char text[] = "# who\n\n10.0.0.0/8\n \t::1 # me\r\n\r\n  #\n192.0.2.1#x\n192.0.2.2";
+    static const char text[] =
+        "# who\n\n10.0.0.0/8\n \t::1 # me\r\n\r\n  #\n192.0.2.1#x\n192.0.2.2";
     struct access_list list = { 0 };
     struct access_item item;
 

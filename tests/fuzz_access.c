@@ -1,6 +1,6 @@
 /*
- * Access lists: what is compiled decides as reading the text would, prefix by prefix, at the ends of
- * each prefix and beside them; a line of a file is taken as an item of a list is.
+ * Access lists: what is compiled decides as reading the text would, prefix by prefix, at the ends
+ * of each prefix and beside them; a line of a file is taken as an item of a list is.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
