@@ -114,6 +114,24 @@ def every_transport_and_family(model):
 
 
 @scenario
+def ip4_at_a_socket_for_both_families(model):
+    """There the kernel gives IPv4 addresses as mapped ones."""
+    passed = [socket.socket(socket.AF_INET6, kind)
+              for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+    for one in passed:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        one.bind(("::", 0))
+    passed[0].listen()
+    for lists in (["--deny=127.0.0.2"], ["--allow=127.0.0.3"], ["--deny=::ffff:127.0.0.2"],
+                  ["--allow=::/0,127.0.0.3"]):
+        with Echod("-v", "--model=" + model, *lists, passed=passed) as echod:
+            for index, ask in enumerate([send_through, is_answered]):
+                assert not ask(echod, "127.0.0.2", index), lists
+                assert ask(echod, "127.0.0.3", index), lists
+            assert echod.wait_line("refused")["peer"].startswith("127.0.0.2:")
+
+
+@scenario
 def tls(model):
     """Who is refused is so before a handshake."""
     needs_tls()
