@@ -27,6 +27,7 @@ scenarios = \
 	tests/proxy.t \
 	tests/smoke.t \
 	tests/sources.t \
+	tests/systemd.t \
 	tests/tls.t \
 	tests/udp.t \
 	tests/unix.t \

@@ -1,0 +1,30 @@
+# Units for systemd. Where programs are is known when make runs: prefix and the like may be given to
+# it, and contain each other.
+systemd_template = contrib/systemd/echod@.service
+systemd_pair = contrib/systemd/echod.service
+systemd_units = $(systemd_template) $(systemd_pair)
+noinst_DATA += $(systemd_units)
+CLEANFILES += $(systemd_units)
+EXTRA_DIST += contrib/systemd/README contrib/systemd/echod.service.in \
+	contrib/systemd/echod@.service.in contrib/systemd/echod.socket
+
+if INSTALL_UNITS
+nodist_systemdsystemunit_DATA = $(systemd_template)
+if HAVE_LIBSYSTEMD
+nodist_systemdsystemunit_DATA += $(systemd_pair)
+dist_systemdsystemunit_DATA = contrib/systemd/echod.socket
+endif
+endif
+
+if SYSTEMD_RELOADS
+unit_type = -e 's/^Type=notify$$/Type=notify-reload/' -e '/^ExecReload=/d' -e '/From systemd 253 on/d'
+else
+unit_type = -e '/From systemd 253 on/d'
+endif
+make_unit = $(AM_V_GEN)$(MKDIR_P) contrib/systemd && \
+	sed -e 's|@sbindir[@]|$(sbindir)|' $(unit_type)
+
+contrib/systemd/echod.service: contrib/systemd/echod.service.in Makefile
+	$(make_unit) $(srcdir)/contrib/systemd/echod.service.in > $@
+contrib/systemd/echod@.service: contrib/systemd/echod@.service.in Makefile
+	$(make_unit) $(srcdir)/contrib/systemd/echod@.service.in > $@
