@@ -17,7 +17,8 @@ endif
 endif
 
 if SYSTEMD_RELOADS
-unit_type = -e 's/^Type=notify$$/Type=notify-reload/' -e '/^ExecReload=/d' -e '/From systemd 253 on/d'
+unit_type = -e 's/^Type=notify$$/Type=notify-reload/' -e '/^ExecReload=/d' \
+	-e '/From systemd 253 on/d'
 else
 unit_type = -e '/From systemd 253 on/d'
 endif
