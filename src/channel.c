@@ -187,15 +187,21 @@ static int receive(struct channel *channel)
     struct msghdr message = { .msg_iov = parts,
                               .msg_iovlen = 2,
                               .msg_control = &control,
-                              .msg_controllen = sizeof(control) };
+                              /* not all of its room, into which the kernel would put two */
+                              .msg_controllen = CMSG_LEN(sizeof(int)) };
     ssize_t length = recvmsg(channel->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int passed;
 
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
-    if (length < (ssize_t) sizeof(type))
+    passed = length >= 0 ? passed_descriptor(&message) : -1;
+    if (length < (ssize_t) sizeof(type)) { /* the end, or no frame */
+        if (passed >= 0)
+            close(passed);
         return -1;
+    }
     channel->handler->received(channel->context, type, payload, (size_t) length - sizeof(type),
-                               passed_descriptor(&message));
+                               passed);
     return 1;
 }
 
@@ -216,6 +222,7 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
 
 void channel_receive_rest(struct channel *channel)
 {
+    shutdown(channel->fd, SHUT_RD); /* who is not gone, and goes on sending, is not to hold us */
     while (receive(channel) > 0)
         continue;
 }

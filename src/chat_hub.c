@@ -10,6 +10,7 @@
 #include "chat_elsewhere.h"
 #include "chat_frames.h"
 #include "chat_names.h"
+#include "chatline.h"
 #include "clock.h"
 #include "defaults.h"
 #include "gauge.h"
@@ -28,6 +29,7 @@ struct link {
     unsigned worker;
     struct channel *channel; /* NULL: it does not run */
     struct chat_members members;
+    size_t count; /* of them */
     struct gauge gauge;
     bool is_unheard; /* it is not read from */
 };
@@ -40,6 +42,7 @@ struct hub {
     struct elsewhere *elsewhere; /* NULL: there is no bus */
     struct gauge bus_gauge;
     struct event *tick;
+    size_t members_most; /* of a room: no worker has more connections than descriptors */
     unsigned count;
     struct link links[];
 };
@@ -229,24 +232,35 @@ static void count_members(const struct hub *hub)
     atomic_store(&hub->stats->chat_members, hub->names.count);
 }
 
-static void join_member(struct link *link, uint32_t number)
+/* NULL: no memory, or it cannot be. */
+static struct chat_member *add_member(struct link *link, uint32_t number)
 {
-    struct chat_answer given = { .member = number, .is_last = true };
     struct hub *hub = link->hub;
-    struct chat_member *member =
-        chat_names_add(&hub->names, &link->members, link->worker, number);
-    char notice[NOTICE_MAX];
-    int length;
+    struct chat_member *member = NULL;
 
+    if (link->count < hub->members_most)
+        member = chat_names_add(&hub->names, &link->members, link->worker, number);
     if (member != NULL && !name_guest(hub, member)) {
         chat_names_remove(&hub->names, member);
         member = NULL;
     }
-    if (member == NULL) { /* no memory: the answer gives no name */
+    link->count += (member != NULL);
+    count_members(hub);
+    return member;
+}
+
+static void join_member(struct link *link, uint32_t number)
+{
+    struct chat_answer given = { .member = number, .is_last = true };
+    struct hub *hub = link->hub;
+    struct chat_member *member = add_member(link, number);
+    char notice[NOTICE_MAX];
+    int length;
+
+    if (member == NULL) { /* the answer gives no name */
         answer(link, &given, "", 0);
         return;
     }
-    count_members(hub);
     length = snprintf(notice, sizeof(notice), "* %s joined\n", member->name);
     tell_all(hub, notice, (size_t) length); /* it is in no room yet, and does not hear it */
     elsewhere_joined(hub->elsewhere, member->name);
@@ -262,6 +276,7 @@ static void remove_member(struct hub *hub, struct chat_member *member)
     int length = snprintf(notice, sizeof(notice), "* %s left\n", member->name);
 
     elsewhere_left(hub->elsewhere, member->name);
+    hub->links[member->worker].count--;
     chat_names_remove(&hub->names, member);
     count_members(hub);
     tell_all(hub, notice, (size_t) length);
@@ -323,12 +338,13 @@ static void on_question(struct link *link, enum chat_frame frame, struct chat_qu
         return;
     else if (frame == CHAT_LEAVE)
         remove_member(hub, member);
-    else if (frame == CHAT_NICK)
+    else if (frame == CHAT_NICK && chatline_is_name(question.name, strlen(question.name)))
         rename_member(link, member, question.name);
     else if (frame == CHAT_WHO)
         tell_who(link, question.member);
 }
 
+/* A worker may have been taken over: what it says is looked at before others hear of it. */
 static void on_frame(void *context, uint32_t type, const void *payload, size_t length, int fd)
 {
     struct link *link = context;
@@ -336,7 +352,7 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
 
     if (fd >= 0)
         close(fd);
-    if (type == CHAT_SAY) {
+    if (type == CHAT_SAY && length > 0) {
         pass_on(link, payload, length);
     } else if (length == sizeof(question)) {
         memcpy(&question, payload, sizeof(question));
@@ -412,6 +428,7 @@ static void *start(struct event_base *base, const struct options *options, struc
     hub->base = base;
     hub->stats = stats;
     hub->count = count;
+    hub->members_most = (size_t) sysconf(_SC_OPEN_MAX);
     for (unsigned i = 0; i < count; i++) {
         hub->links[i].hub = hub;
         hub->links[i].worker = i;

@@ -436,7 +436,7 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         close(fd);
     room->heard_at = clock_ms();
     schedule(room);
-    if (type == CHAT_HEAR)
+    if (type == CHAT_HEAR && length > 0)
         hear(room, payload, length);
     if (type != CHAT_ANSWER || length < sizeof(answer))
         return;

@@ -241,6 +241,7 @@ static void on_ready(struct member *member)
     crew->events.ready(crew->events.context);
 }
 
+/* A worker may have been taken over: nothing that it says is believed to be as it should be. */
 static void on_frame(void *context, uint32_t type, const void *payload, size_t length, int fd)
 {
     struct member *member = context;
@@ -249,10 +250,10 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
 
     if (fd >= 0)
         close(fd);
-    if (type == FRAME_READY) {
+    if (type == FRAME_READY && !member->is_ready) {
         on_ready(member);
     } else if (type < SHARED_FRAMES && length == sizeof(bool) && member->shares[type].unheard > 0) {
-        on_shared(member, type, *(const bool *) payload);
+        on_shared(member, type, *(const unsigned char *) payload != 0);
     } else if (type == FRAME_SLOT) {
         pass_on_slot(crew, member);
     } else if (type == FRAME_PAUSED && length == sizeof(reason)) {

@@ -1,7 +1,9 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "src/channel.h"
@@ -293,6 +295,87 @@ START_TEST(the_handler_may_free_it)
 }
 END_TEST
 
+/* A packet as channel_send makes none: LENGTH bytes, and COUNT descriptors. */
+static bool send_raw(int fd, const void *data, size_t length, size_t count)
+{
+    int passed[3] = { STDERR_FILENO, STDERR_FILENO, STDERR_FILENO };
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(passed))] = { 0 };
+    struct cmsghdr *header = (struct cmsghdr *) (void *) control;
+    struct iovec part = { (void *) data, length };
+    struct msghdr message = { .msg_iov = &part,
+                              .msg_iovlen = 1,
+                              .msg_control = control,
+                              .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(header), passed, count * sizeof(int));
+    return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t) length;
+}
+
+/* Who is not what it was may send anything: no descriptor stays behind. */
+START_TEST(descriptors_that_no_frame_has_are_closed)
+{
+    struct end end = { .last_fd = -1, .frames = 1, .wanted = 2 };
+    unsigned char frame[sizeof(uint32_t) + CHANNEL_PAYLOAD_MAX] = { 0 };
+    int fds[2], before;
+
+    memcpy(frame, &end.frames, sizeof(uint32_t));
+    fill(frame + sizeof(uint32_t), 1);
+    base = reactor_new(NULL);
+    ck_assert(channel_pair(fds));
+    end.channel = channel_new(base, fds[0], &handler, &end);
+    before = open_descriptors();
+    ck_assert(send_raw(fds[1], frame, sizeof(uint32_t) + length_of(1), 2));
+    ck_assert(loop_until(base, has_all, &end));
+    if (end.last_fd >= 0)
+        close(end.last_fd);
+    ck_assert_int_eq(open_descriptors(), before);
+    ck_assert(send_raw(fds[1], frame, 2, 1)); /* no frame at all */
+    ck_assert(loop_until(base, has_ended, &end));
+    ck_assert_int_eq(open_descriptors(), before);
+    channel_free(end.channel);
+    close(fds[1]);
+    event_base_free(base);
+}
+END_TEST
+
+static int raw_end;
+
+static void on_received_send_more(void *context, uint32_t type, const void *payload, size_t length,
+                                  int fd)
+{
+    (void) payload;
+    (void) length;
+    (void) fd;
+    ++*(unsigned *) context;
+    (void) send(raw_end, &type, sizeof(type), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* With each frame that is received comes another one, for ever. */
+START_TEST(the_rest_has_an_end)
+{
+    const struct channel_handler endless = { .received = on_received_send_more };
+    const uint32_t type = 0;
+    struct channel *channel;
+    unsigned frames = 0;
+    int fds[2];
+
+    base = reactor_new(NULL);
+    ck_assert(channel_pair(fds));
+    raw_end = fds[1];
+    channel = channel_new(base, fds[0], &endless, &frames);
+    for (int i = 0; i < 3; i++)
+        ck_assert(send(raw_end, &type, sizeof(type), 0) == sizeof(type));
+    channel_receive_rest(channel);
+    ck_assert_uint_eq(frames, 3);
+    channel_free(channel);
+    close(raw_end);
+    event_base_free(base);
+}
+END_TEST
+
 START_TEST(busy_moments_of_the_kernel_lose_nothing)
 {
     static const int errors[] = { EAGAIN, ENOBUFS };
@@ -379,6 +462,8 @@ int main(void)
         frames_before_the_end_still_arrive,
         the_end_of_a_peer_that_was_slow,
         the_handler_may_free_it,
+        descriptors_that_no_frame_has_are_closed,
+        the_rest_has_an_end,
         busy_moments_of_the_kernel_lose_nothing,
         short_of_memory_it_says_so,
         a_channel_that_cannot_be_made_leaves_the_descriptor,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "src/channel.h"
@@ -535,6 +536,48 @@ START_TEST(frames_that_make_no_sense)
 }
 END_TEST
 
+/* By way of the hub a worker that was taken over harms no other one. */
+START_TEST(what_others_are_not_to_hear)
+{
+    static const char *const names[] = { "", "two words", "line\nline", "\033[2J", "a:" };
+
+    begin();
+    join(0, 1, "a");
+    forget_heard();
+    ck_assert(channel_send(rooms[0].channel, CHAT_SAY, "", 0, -1));
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        ck_assert(put(0, CHAT_NICK, 1, names[i]));
+    loop_for(here.base, 20);
+    ck_assert_uint_eq(rooms[0].answers, 0);
+    ck_assert_str_eq(rooms[1].heard, "");
+    ask(0, CHAT_NICK, 1, "b");
+    ck_assert_str_eq(rooms[0].answer.name, "b");
+    finish();
+}
+END_TEST
+
+START_TEST(a_room_has_no_more_members_than_descriptors)
+{
+    struct rlimit limit, small;
+
+    ck_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    small = (struct rlimit){ 50, limit.rlim_max };
+    ck_assert(setrlimit(RLIMIT_NOFILE, &small) == 0);
+    begin();
+    for (uint32_t i = 1; i <= 60; i++)
+        ask(0, CHAT_JOIN, i, "");
+    ck_assert_str_eq(rooms[0].answer.name, "");
+    ck_assert_uint_eq(here.stats->chat_members, 50);
+    ask(1, CHAT_JOIN, 1, ""); /* another one's are others */
+    ck_assert_str_ne(rooms[1].answer.name, "");
+    ck_assert(put(0, CHAT_LEAVE, 1, ""));
+    ask(0, CHAT_JOIN, 100, "");
+    ck_assert_str_ne(rooms[0].answer.name, "");
+    finish();
+    ck_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+}
+END_TEST
+
 START_TEST(short_of_memory_it_does_not_start)
 {
     bool failed = true;
@@ -622,6 +665,8 @@ int main(void)
         a_stuck_room_holds_nobody_for_long_and_costs_little,
         a_room_that_asks_and_does_not_listen,
         frames_that_make_no_sense,
+        what_others_are_not_to_hear,
+        a_room_has_no_more_members_than_descriptors,
         short_of_memory_it_does_not_start,
         short_of_memory_a_room_cannot_join,
         short_of_memory_all_questions_are_answered,
