@@ -15,6 +15,7 @@ scenarios = \
 	tests/drain.t \
 	tests/exact.t \
 	tests/example.t \
+	tests/failures.t \
 	tests/floors.t \
 	tests/hostile.t \
 	tests/idle.t \
@@ -39,6 +40,22 @@ EXTRA_DIST += tests/chatters.py tests/harness.py tests/tsan.supp
 check_PROGRAMS += tests/example
 tests_example_SOURCES = tests/example.c src/main.c
 tests_example_LDADD = $(src_echod_LDADD)
+
+# The daemon of which tests/failures.t makes calls fail, libevent's too: it is linked statically.
+if HAVE_LIBEVENT_ARCHIVE
+check_PROGRAMS += tests/failing
+tests_failing_SOURCES = tests/failing.c src/main.c
+tests_failing_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=accept4,--wrap=recv,--wrap=readv,--wrap=recvmsg,--wrap=recvmmsg \
+	-Wl,--wrap=send,--wrap=sendmsg,--wrap=sendmmsg,--wrap=writev \
+	-Wl,--wrap=setsockopt,--wrap=getsockopt,--wrap=getsockname,--wrap=getpeername \
+	-Wl,--wrap=shutdown,--wrap=close,--wrap=epoll_ctl,--wrap=epoll_wait \
+	-Wl,--wrap=ioctl,--wrap=fcntl,--wrap=mmap \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free \
+	-Wl,--wrap=reactor_start_timer
+tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
+	$(HIREDIS_ARCHIVE)
+endif
 
 if HAVE_PYTHON3
 TESTS += $(scenarios)
