@@ -139,17 +139,20 @@ static void tell_shared(const struct crew *crew)
     crew->events.shared(crew->events.context);
 }
 
-/* The answer to FRAME; it is the last that counts. */
+/* The answer to FRAME; it is the last that counts. What was never sent has none: it stays behind. */
 static void on_shared(struct member *member, unsigned frame, bool has_taken)
 {
-    struct crew *crew = member->crew;
+    struct share *share = &member->shares[frame];
 
-    member->shares[frame].unheard--;
-    member->shares[frame].is_behind = !has_taken;
-    if (has_taken)
-        tell_shared(crew);
-    else
-        reactor_start_timer(crew->share_again, SHARE_AGAIN_MS);
+    share->unheard--;
+    if (share->unheard > 0)
+        return;
+    if (has_taken) {
+        tell_shared(member->crew);
+    } else {
+        share->is_behind = true;
+        reactor_start_timer(member->crew->share_again, SHARE_AGAIN_MS);
+    }
 }
 
 /*

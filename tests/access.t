@@ -57,6 +57,13 @@ def is_answered(echod, source, index=0):
         return wait_until(look, "an answer, or the end") == "answered"
 
 
+def is_pending(pid):
+    """Whether a hangup has not been taken by the process PID yet."""
+    with open("/proc/%d/status" % pid) as file:
+        sets = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(pending & 1 << signal.SIGHUP - 1 for pending in sets)
+
+
 def careless():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -353,6 +360,31 @@ def who_has_no_room_for_lists_gets_them_later():
         echod.wait_line("reloaded")
         for _ in range(12):
             assert send_through(echod, "127.0.0.2") and not send_through(echod, "127.0.0.3")
+
+
+@scenario
+def an_answer_that_is_old_is_no_answer_to_the_last_lists():
+    """A worker that did not get them, but has yet to answer to those before, is sent them again."""
+    if os.getuid() != 0:
+        raise Skip("only root starts as another user")
+    with list_file("127.0.0.2\n") as (path, write), \
+            Echod("--user=65534:65534", "--deny=@" + path, nofile=40) as echod:
+        os.chmod(os.path.dirname(path), 0o755)
+        worker = echod.workers()[0]
+        os.kill(worker, signal.SIGSTOP)
+        # So many descriptors may be on their way to a worker that does not take them; then no more.
+        for number in range(3, 100):
+            write("127.0.0.%d\n" % number)
+            echod.signal(signal.SIGHUP)
+            wait_until(lambda: not is_pending(echod.pid), "the signal is heard")
+            if echod.lines("access-failed"):
+                break
+        echod.wait_line("access-failed")
+        assert not echod.lines("reloaded")
+        os.kill(worker, signal.SIGCONT)
+        echod.wait_line("reloaded")
+        assert not send_through(echod, "127.0.0.%d" % number)
+        assert send_through(echod, "127.0.0.%d" % (number - 1))
 
 
 @scenario
