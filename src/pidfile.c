@@ -35,26 +35,29 @@ static bool write_number(int fd)
     char text[16];
     int length = snprintf(text, sizeof(text), "%d\n", (int) getpid());
 
-    return write(fd, text, (size_t) length) == length;
+    return pwrite(fd, text, (size_t) length, 0) == length;
 }
 
-/* Under another name first: nobody may read half a number. */
+/*
+ * Under another name first: nobody may read half a number. What has that name, of a process that
+ * had our number, is not written to: it may be a link to anything.
+ */
 static bool write_draft(struct pidfile *file)
 {
     struct stat status = { 0 };
-    int fd;
     bool written;
 
     snprintf(file->draft, sizeof(file->draft), ".%.200s.%d", file->name, (int) getpid());
-    fd = openat(file->directory, file->draft,
-                O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0) {
+    (void) unlinkat(file->directory, file->draft, 0);
+    file->file = openat(file->directory, file->draft,
+                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (file->file < 0) {
         file->draft[0] = '\0';
         return false;
     }
-    written = write_number(fd) && fstat(fd, &status) == 0;
+    written = write_number(file->file) && fstat(file->file, &status) == 0;
     file->inode = status.st_ino;
-    return close(fd) == 0 && written;
+    return written;
 }
 
 const char *pidfile_open(struct pidfile *file, const char *path)
@@ -92,13 +95,14 @@ static bool rename_draft(struct pidfile *file)
     return true;
 }
 
-/* Nobody who was there to stop us yet reads of a process that is not ready. */
-static bool hold_open(struct pidfile *file)
+/* Who would stop us reads no number yet: we are not ready. */
+static bool rename_empty(struct pidfile *file)
 {
-    file->file = openat(file->directory, file->draft, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
-    return file->file >= 0 && rename_draft(file);
+    file->is_early = ftruncate(file->file, 0) == 0 && rename_draft(file);
+    return file->is_early;
 }
 
+/* By its descriptor: UID may have put something else in its place. */
 bool pidfile_give(struct pidfile *file, uid_t uid, gid_t gid)
 {
     struct stat directory;
@@ -106,16 +110,16 @@ bool pidfile_give(struct pidfile *file, uid_t uid, gid_t gid)
     if (file->directory < 0)
         return true;
     /* With the sticky bit one may rename and remove what is one's own. */
-    (void) !fchownat(file->directory, file->draft, uid, gid, AT_SYMLINK_NOFOLLOW);
+    (void) !fchown(file->file, uid, gid);
     return fstat(file->directory, &directory) == 0 &&
-           (may_write(&directory, uid) || hold_open(file));
+           (may_write(&directory, uid) || rename_empty(file));
 }
 
 bool pidfile_publish(struct pidfile *file)
 {
     if (file->directory < 0)
         return true;
-    file->is_written = file->file >= 0 ? write_number(file->file) : rename_draft(file);
+    file->is_written = file->is_early ? write_number(file->file) : rename_draft(file);
     return file->is_written;
 }
 
@@ -126,7 +130,7 @@ void pidfile_close(struct pidfile *file)
 
     if (file->draft[0] != '\0')
         unlinkat(file->directory, file->draft, 0);
-    if ((file->is_written || file->file >= 0) &&
+    if ((file->is_written || file->is_early) &&
         fstatat(file->directory, file->name, &status, 0) == 0 &&
         status.st_ino == file->inode) /* or else it has become another one's */
         unlinkat(file->directory, file->name, 0);

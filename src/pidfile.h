@@ -8,9 +8,10 @@
 /* The fields are pidfile's own. */
 struct pidfile {
     int directory; /* kept open: the path may mean another file later; -1: no file is kept */
-    int file;      /* kept open where it can be neither renamed nor removed later; else -1 */
+    int file;      /* kept open: by its name another one may be found later; else -1 */
     const char *name;
     char draft[256]; /* the name under which it is written; empty: it is not there */
+    bool is_early; /* it has its name, though no number yet: later it could not be renamed */
     bool is_written;
     ino_t inode; /* of the file that we wrote */
 };

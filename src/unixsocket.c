@@ -145,8 +145,18 @@ static bool is_ours(const struct unixsocket *file, const struct stat *status)
 
 void unixsocket_give(const struct unixsocket *file, uid_t uid, gid_t gid)
 {
-    if (file->directory >= 0)
-        (void) !fchownat(file->directory, file->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+    struct stat status;
+    int fd;
+
+    if (file->directory < 0)
+        return;
+    /* Whoever owns the directory may have put something else in its place, even while we look. */
+    fd = openat(file->directory, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &status) == 0 && is_ours(file, &status))
+        (void) !fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+    close(fd);
 }
 
 void unixsocket_remove(struct unixsocket *file)

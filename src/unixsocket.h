@@ -37,7 +37,7 @@ int unixsocket_listen(const char *name, int mode, struct unixsocket *file, const
  */
 void unixsocket_stop_queueing(int fd);
 
-/* Has the file, if there is one, belong to this user and group, if we may do so. */
+/* Has the file, if it is there as we made it, belong to this user and group, if we may do so. */
 void unixsocket_give(const struct unixsocket *file, uid_t uid, gid_t gid);
 
 /* Removes the file, if it is there as we made it; errno is kept. The socket goes on. */

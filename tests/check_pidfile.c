@@ -188,6 +188,57 @@ START_TEST(a_relative_path_means_where_we_started)
 }
 END_TEST
 
+/* Whoever owns the directory may put a link there to a file that is not its own. */
+START_TEST(what_stands_in_the_place_of_the_draft_stays)
+{
+    struct pidfile file;
+    char draft[128], victim[96];
+    struct stat status;
+    FILE *others;
+
+    make_directory();
+    snprintf(victim, sizeof(victim), "%s/victim", directory);
+    snprintf(draft, sizeof(draft), "%s/.echod.pid.%d", directory, (int) getpid());
+    others = fopen(victim, "w");
+    fputs("theirs\n", others);
+    fclose(others);
+    ck_assert_int_eq(link(victim, draft), 0);
+    ck_assert_ptr_null(pidfile_open(&file, path));
+    ck_assert_int_eq(unlink(draft), 0);
+    ck_assert_int_eq(link(victim, draft), 0);
+    pidfile_give(&file, getuid() + 1, getgid() + 1);
+    ck_assert_int_eq(stat(victim, &status), 0);
+    ck_assert_uint_eq(status.st_uid, getuid());
+    ck_assert_uint_eq(status.st_gid, getgid());
+    ck_assert_int_eq(status.st_size, strlen("theirs\n"));
+    pidfile_close(&file);
+    unlink(draft);
+    unlink(path);
+    unlink(victim);
+    rmdir(directory);
+}
+END_TEST
+
+/* In a directory of root's; whoever may remove it in the end sees it gone, else it is empty. */
+START_TEST(what_is_given_away_has_a_number_once_it_is_published)
+{
+    struct pidfile file;
+    struct stat status;
+
+    make_directory();
+    ck_assert_ptr_null(pidfile_open(&file, path));
+    ck_assert(pidfile_give(&file, getuid() + 1, getgid()));
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_eq(status.st_size, 0);
+    ck_assert_int_eq(files_in_directory(), 1);
+    ck_assert(pidfile_publish(&file));
+    ck_assert(holds_our_pid(path));
+    pidfile_close(&file);
+    ck_assert_int_eq(files_in_directory(), 0);
+    rmdir(directory);
+}
+END_TEST
+
 START_TEST(a_file_in_the_root_directory)
 {
     struct pidfile file;
@@ -209,6 +260,8 @@ int main(void)
         no_directory_is_told_at_once,
         what_cannot_be_written_leaves_nothing,
         a_relative_path_means_where_we_started,
+        what_stands_in_the_place_of_the_draft_stays,
+        what_is_given_away_has_a_number_once_it_is_published,
         a_file_in_the_root_directory,
     };
 

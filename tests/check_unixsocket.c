@@ -211,6 +211,35 @@ START_TEST(who_is_queued_is_accepted_and_nobody_else)
 }
 END_TEST
 
+/* Only root can give away at all; whoever owns the directory may put a link in the place of ours. */
+START_TEST(what_is_not_ours_is_not_given_away)
+{
+    char victim[64];
+    struct unixsocket file;
+    struct stat status;
+    int fd, other;
+
+    prepare();
+    snprintf(victim, sizeof(victim), "%s/victim", directory);
+    fd = listen_well(path, -1, &file);
+    unixsocket_give(&file, getuid() + 1, getgid());
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_uint_eq(status.st_uid, getuid() == 0 ? 1 : getuid());
+    other = open(victim, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    ck_assert_int_ge(other, 0);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(link(victim, path), 0);
+    unixsocket_give(&file, getuid() + 1, getgid());
+    ck_assert_int_eq(fstat(other, &status), 0);
+    ck_assert_uint_eq(status.st_uid, getuid());
+    unixsocket_remove(&file);
+    close(other);
+    close(fd);
+    unlink(victim);
+    clean_up();
+}
+END_TEST
+
 START_TEST(failures_leave_nothing)
 {
     prepare();
@@ -232,6 +261,7 @@ int main(void)
         other_files_stay,
         an_abstract_name_has_no_file,
         who_is_queued_is_accepted_and_nobody_else,
+        what_is_not_ours_is_not_given_away,
         failures_leave_nothing,
     };
 
