@@ -54,7 +54,7 @@ tests_failing_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free \
 	-Wl,--wrap=reactor_start_timer
 tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
-	$(HIREDIS_ARCHIVE)
+	$(HIREDIS_ARCHIVE) $(SECCOMP_LIBS)
 endif
 
 if HAVE_PYTHON3
