@@ -79,12 +79,17 @@ const char *pidfile_open(struct pidfile *file, const char *path)
     return wrong;
 }
 
-/* Its owner or everybody: what a group may is not worth the effort. */
+/*
+ * Its owner or everybody: what a group may is not worth the effort. With the sticky bit one may
+ * rename and remove what is one's own, but not put it in the place of another one's.
+ */
 static bool may_write(const struct stat *directory, uid_t uid)
 {
-    mode_t needed = directory->st_uid == uid ? S_IWUSR | S_IXUSR : S_IWOTH | S_IXOTH;
+    bool is_owner = directory->st_uid == uid;
+    mode_t needed = is_owner ? S_IWUSR | S_IXUSR : S_IWOTH | S_IXOTH;
 
-    return (directory->st_mode & needed) == needed;
+    return (directory->st_mode & needed) == needed &&
+           (is_owner || (directory->st_mode & S_ISVTX) == 0);
 }
 
 static bool rename_draft(struct pidfile *file)
@@ -109,7 +114,6 @@ bool pidfile_give(struct pidfile *file, uid_t uid, gid_t gid)
 
     if (file->directory < 0)
         return true;
-    /* With the sticky bit one may rename and remove what is one's own. */
     (void) !fchown(file->file, uid, gid);
     return fstat(file->directory, &directory) == 0 &&
            (may_write(&directory, uid) || rename_empty(file));

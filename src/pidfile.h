@@ -25,8 +25,9 @@ const char *pidfile_open(struct pidfile *file, const char *path);
 
 /*
  * Has the file belong to UID and GID, who is to be who we are soon. Where UID may not write to the
- * directory (/run, say), the file has its name from now on, but is empty until it is published, and
- * again when it is closed. On failure returns false with errno set.
+ * directory (/run, say), or not replace what others have left there (/tmp), the file has its name
+ * from now on, but is empty until it is published, and again when it is closed. On failure returns
+ * false with errno set.
  */
 bool pidfile_give(struct pidfile *file, uid_t uid, gid_t gid);
 

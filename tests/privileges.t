@@ -361,6 +361,22 @@ def a_pid_file_where_the_user_may_not_write(model):
         assert os.listdir(directory) == []  # nothing had been given up yet
 
 
+@scenario
+def a_pid_file_that_root_has_left_in_a_directory_for_all():
+    """As in /tmp: there nobody but root may replace it."""
+    needs_root()
+    with tempfile.TemporaryDirectory(prefix="echod-priv.", dir="/tmp") as directory:
+        os.chmod(directory, 0o1777)
+        path = os.path.join(directory, "pid")
+        with open(path, "w") as file:
+            file.write("1\n")
+        with Echod(USER, "--pid-file=" + path, "127.0.0.1:0") as echod:
+            with open(path) as file:
+                assert file.read() == "%d\n" % echod.pid
+            assert echod.stop() == 0
+        assert os.listdir(directory) == []
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--refuse-filters"]:
         refuse_filters()
