@@ -31,8 +31,8 @@ static const int worker_calls[] = {
     SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(shutdown), SCMP_SYS(close),
     SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(fstat), SCMP_SYS(fstat64),
     SCMP_SYS(lseek), SCMP_SYS(_llseek),
-    /* memory */
-    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
+    /* memory; qsort(3) of much asks how much there is */
+    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(sysinfo),
     /* time, randomness, and who we are */
     SCMP_SYS(clock_gettime), SCMP_SYS(clock_gettime64), SCMP_SYS(gettimeofday), SCMP_SYS(time),
     SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity),

@@ -464,6 +464,20 @@ static bool uses_memory(void)
     return had;
 }
 
+static int compare_bytes(const void *a, const void *b)
+{
+    return *(const unsigned char *) a - *(const unsigned char *) b;
+}
+
+/* More than the C library sorts on its stack: as OpenSSL does with a large file of CAs. */
+static bool sorts(void)
+{
+    static unsigned char bytes[1 << 16] = { 2, 1 };
+
+    qsort(bytes, sizeof(bytes), 1, compare_bytes);
+    return bytes[0] == 0 && bytes[sizeof(bytes) - 1] == 2;
+}
+
 static bool has_time_and_randomness(void)
 {
     struct timespec now;
@@ -496,6 +510,7 @@ static const struct {
     { "sockets' state", asks_about_sockets },
     { "sealed memory", reads_sealed_memory },
     { "malloc", uses_memory },
+    { "qsort", sorts },
     { "time, randomness", has_time_and_randomness },
     { "a link-local address", names_link_local },
 };
