@@ -300,6 +300,7 @@ static void try_crew(void)
 {
     const struct crew_events events = { on_ready, on_event, on_event, on_paused, on_event, NULL };
     const struct options options = { .workers = WORKERS };
+    struct access_config access = { .fd = 1 };
     struct tls_config tls = { .fd = 1 };
     struct sockets sockets = { .workers = WORKERS };
     struct worker_setup setup = { .options = &options, .sockets = &sockets, .stats = stats };
@@ -308,6 +309,7 @@ static void try_crew(void)
     ready = started_count = 0;
     setup.limits = limits_new(WORKERS, 1);
     setup.tls = next_byte() % 2 == 0 ? NULL : &tls;
+    setup.access = next_byte() % 2 == 0 ? NULL : &access;
     crew = crew_new(base, &setup, &events);
     check(setup.limits != NULL && crew != NULL && crew_start(crew));
     while (input.size > 0) {
@@ -317,7 +319,7 @@ static void try_crew(void)
         send_packet(workers[worker % WORKERS]);
         turn();
         if (worker % 16 == 15)
-            crew_share_credentials(crew);
+            crew_share(crew, next_byte());
     }
     check(ready <= 1);
     crew_free(crew);
