@@ -233,14 +233,22 @@ static enum outcome accept_one(struct listener *listener)
 
 /*
  * Accepts one at each address in turn, until nobody is queued: who waits at one is not passed by
- * all who come to another. False: still or again paused.
+ * all who come to another. False: still or again paused; or there were many, and who is served has
+ * a turn before it goes on.
  */
 static bool accept_in_turn(struct listeners *listeners)
 {
-    for (unsigned empty = 0; empty < listeners->count;) {
-        struct listener *next = TAILQ_FIRST(&listeners->queue);
-        enum outcome outcome = accept_one(next);
+    unsigned accepted = 0;
 
+    for (unsigned empty = 0; empty < listeners->count; accepted++) {
+        struct listener *next = TAILQ_FIRST(&listeners->queue);
+        enum outcome outcome;
+
+        if (accepted == ACCEPT_BATCH && listeners->drain_until == 0) {
+            reactor_start_timer(listeners->retry, 0);
+            return false;
+        }
+        outcome = accept_one(next);
         if (outcome == FAILED)
             return false;
         TAILQ_REMOVE(&listeners->queue, next, link);

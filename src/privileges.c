@@ -199,9 +199,10 @@ bool privileges_give_up(const struct privileges *privileges, struct privileges_e
            fail(error, "cannot start", strerror(errno), "no_new_privs");
 }
 
+/* With 0 a program that the kernel pipes cores to would still get it; with 1 it does not, either. */
 void privileges_forbid_core(void)
 {
-    const struct rlimit none = { 0 };
+    const struct rlimit none = { 1, 1 };
 
     (void) setrlimit(RLIMIT_CORE, &none);
 }

@@ -201,6 +201,39 @@ START_TEST(a_long_queue_does_not_hold_up_who_is_served)
 }
 END_TEST
 
+START_TEST(nor_does_one_after_a_pause)
+{
+    enum { QUEUED = 2 * ACCEPT_BATCH + 10 };
+    int first, second, clients[QUEUED];
+
+    start(0);
+    first = connect_to(here.port);
+    second = connect_to(here.port);
+    wait_accepted(2);
+    inject_fail(INJECT_ACCEPT, 1, 1000, EMFILE);
+    for (int i = 0; i < QUEUED; i++)
+        clients[i] = connect_to(here.port);
+    wait_paused(PAUSE_DESCRIPTORS);
+    inject_reset();
+    close(second);
+    while (accepted() == 2)
+        event_base_loop(here.set.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    ck_assert_uint_le(accepted(), 2 + ACCEPT_BATCH);
+    send_text(first, "hello");
+    event_base_loop(here.set.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    ck_assert(echoes(&first));
+    ck_assert_uint_le(accepted(), 2 + 2 * ACCEPT_BATCH);
+    wait_accepted(2 + QUEUED);
+    ck_assert(loop_until(here.set.base, is_not_paused, NULL));
+    for (int i = 0; i < QUEUED; i++) {
+        expect_echo(clients[i]);
+        close(clients[i]);
+    }
+    close(first);
+    stop();
+}
+END_TEST
+
 START_TEST(a_pause_may_begin_while_others_have_their_turn)
 {
     enum { QUEUED = ACCEPT_BATCH + 1 };
@@ -744,6 +777,7 @@ int main(void)
     const TTest *const tests[] = {
         who_connects_is_served,
         a_long_queue_does_not_hold_up_who_is_served,
+        nor_does_one_after_a_pause,
         a_pause_may_begin_while_others_have_their_turn,
         who_was_queued_at_a_passed_socket_has_the_same_options,
         a_shortage_pauses_until_something_is_given_back,

@@ -239,7 +239,7 @@ def certificates_are_read_from_another_root(model):
             echod.wait_line("reloaded")
             expect_served(echod, "second")
             with open("/proc/%d/limits" % echod.pid) as limits:  # it would have the key in it
-                assert re.search(r"Max core file size +0 +0 ", limits.read())
+                assert re.search(r"Max core file size +1 +1 ", limits.read())
             assert echod.stop() == 0
 
 
