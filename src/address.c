@@ -18,8 +18,7 @@ struct address address_from(const struct sockaddr *from, socklen_t length)
     return address;
 }
 
-/* An IPv4 address that a socket of both families gave is one. */
-static struct address unmapped(struct address address)
+struct address address_unmapped(struct address address)
 {
     const struct in6_addr *ip6 = &address.ip6.sin6_addr;
     struct sockaddr_in ip4 = { .sin_family = AF_INET, .sin_port = address.ip6.sin6_port };
@@ -37,7 +36,7 @@ struct address address_of_peer(int fd, const struct sockaddr *from, socklen_t le
     struct address address;
 
     if (from->sa_family != AF_UNIX)
-        return unmapped(address_from(from, length));
+        return address_unmapped(address_from(from, length));
     (void) getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &process, &size);
     address = (struct address){
         .local = { .family = AF_UNIX, .uid = process.uid, .pid = process.pid },

@@ -35,6 +35,9 @@ struct address address_from(const struct sockaddr *from, socklen_t length);
  */
 struct address address_of_peer(int fd, const struct sockaddr *from, socklen_t length);
 
+/* An IPv4 address that is mapped into IPv6 becomes IPv4 again; any other stays as it is. */
+struct address address_unmapped(struct address address);
+
 /* Writes `127.0.0.1:7777`, `[::1]:7777` or `uid:0,pid:42`; OUT holds ADDRESS_TEXT_MAX. */
 void address_format(const struct address *address, char *out);
 

@@ -48,8 +48,8 @@ void admission_refuse(struct stats_block *stats, const struct address *client,
         return;
     log_begin(&line, LOG_INFO, "refused");
     log_address(&line, "peer", client);
-    if (via != NULL)
-        log_address(&line, "via", via);
     log_text(&line, "reason", refuse_reason_name(reason));
+    if (via != NULL) /* last: what is asked for is found as `peer=... reason=...` in every line */
+        log_address(&line, "via", via);
     log_end(&line);
 }

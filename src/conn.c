@@ -445,7 +445,7 @@ static bool set_client(struct conn *conn, const struct proxy_header *header)
     if (!header->has_client)
         return true;
     conn->proxied->via = conn->peer;
-    conn->peer = header->client;
+    conn->peer = address_unmapped(header->client);
     verdict = admission_enter(&conn->set->admission, &conn->peer, clock_ms());
     conn->was_let_in = verdict == ADMITTED;
     if (!conn->was_let_in)

@@ -183,6 +183,11 @@ def with_the_proxy_protocol_it_is_the_client_that_counts(model):
             assert not send_through(echod, "127.0.0.2", before=header(b"192.0.2.8"))
             echod.wait_line("refused", reason="untrusted-proxy")
             assert echod.stats()["refused_deny"] == 1
+            # found by who it is and why, however the header names it
+            mapped = b"PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 4711 7777\r\n"
+            assert not send_through(echod, "127.0.0.1", before=mapped)
+            line = echod.wait_line("refused", 2, reason="deny")
+            assert " refused peer=192.0.2.7:4711 reason=deny via=127.0.0.1:" in line.text, line
 
 
 @scenario

@@ -1094,7 +1094,8 @@ START_TEST(the_client_that_a_header_names_has_to_be_let_in)
     ck_assert_ptr_nonnull(strstr(log_of_proxied(HEADER "hello", CLOSE_EOF), " in=5 out=5 "));
     ck_assert(quota_take(quota, 0, &client)); /* it had left */
     ck_assert_ptr_nonnull(strstr(log_of_proxied(HEADER "hello", CLOSE_PROXY),
-                                 "Z info refused peer=192.0.2.7:4711 via=127.0.0.1:"));
+                                 "Z info refused peer=192.0.2.7:4711 "
+                                 "reason=max-per-source via=127.0.0.1:"));
     ck_assert_ptr_null(strstr(log_of_proxied(HEADER "hello", CLOSE_PROXY), "accepted"));
     ck_assert_ptr_nonnull(strstr(log_of_proxied(NO_CLIENT "hello", CLOSE_EOF), " in=5 out=5 "));
     ck_assert(!quota_take(quota, 0, &client));
