@@ -375,7 +375,7 @@ def stuff(clients):
         client.setblocking(False)
     while time.monotonic() - last < 0.2:
         for client in clients:
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError, ConnectionError):  # it may be cut by now
                 client.send(NOISE[:65536])
                 last = time.monotonic()
         select.select([], [], [], 0.001)
