@@ -72,7 +72,7 @@ static const struct cmdline_option table[] = {
     { "chroot", 0, "DIR", cmdline_text, TARGET(chroot),
       .help = "root directory once the sockets are bound" },
     { "sandbox", 0, "on|off", set_sandbox,
-      .help = "filter system calls in workers (default on)" },
+      .help = "filter system calls (default on)" },
     { "chat-bus", 0, "redis://HOST:PORT[/CHANNEL]", set_chat_bus,
       .help = "join the chats of several servers" },
     { "pid-file", 0, "FILE", cmdline_text, TARGET(pid_file),

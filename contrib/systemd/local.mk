@@ -5,8 +5,10 @@ systemd_pair = contrib/systemd/echod.service
 systemd_units = $(systemd_template) $(systemd_pair)
 noinst_DATA += $(systemd_units)
 CLEANFILES += $(systemd_units)
-EXTRA_DIST += contrib/systemd/README contrib/systemd/echod.service.in \
-	contrib/systemd/echod@.service.in contrib/systemd/echod.socket
+EXTRA_DIST += contrib/systemd/echod.service.in contrib/systemd/echod@.service.in \
+	contrib/systemd/echod.socket
+systemddocdir = $(docdir)/systemd
+dist_systemddoc_DATA = contrib/systemd/README
 
 if INSTALL_UNITS
 nodist_systemdsystemunit_DATA = $(systemd_template)
@@ -23,7 +25,7 @@ else
 unit_type = -e '/From systemd 253 on/d'
 endif
 make_unit = $(AM_V_GEN)$(MKDIR_P) contrib/systemd && \
-	sed -e 's|@sbindir[@]|$(sbindir)|' $(unit_type)
+	sed -e 's|@sbindir[@]|$(sbindir)|' -e 's|@docdir[@]|$(docdir)|' $(unit_type)
 
 contrib/systemd/echod.service: contrib/systemd/echod.service.in Makefile
 	$(make_unit) $(srcdir)/contrib/systemd/echod.service.in > $@
