@@ -19,6 +19,7 @@ from harness import (DEADLINE, ECHOD, SANITIZERS, Echod, Skip, echo, in_namespac
 
 # Where there is no /proc leaks are not looked for.
 NO_PROC = {"ASAN_OPTIONS": SANITIZERS["ASAN_OPTIONS"] + ":detect_leaks=0"}
+TSAN = os.environ.get("ECHOD_SANITIZED") == "thread"  # it has threads of its own
 UID, GID = 54321, 54322  # nobody's
 USER = "--user=%d:%d" % (UID, GID)
 
@@ -65,7 +66,7 @@ def expect_given_up(echod, threads):
         assert status["NoNewPrivs"] == "1", status
         expect_filtered(status)
         count += 1
-    assert count == threads, count
+    assert count == threads or count > threads and TSAN, count
 
 
 @contextlib.contextmanager
@@ -330,6 +331,9 @@ def who_may_not_change_is_told():
         prefix = []
         if os.geteuid() == 0:
             prefix = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % GID, "--clear-groups"]
+            if subprocess.run([*prefix, ECHOD, "--version"], capture_output=True,
+                              env=sanitized()).returncode != 0:
+                raise Skip("others cannot run the program here")
         for change, what in (("--user=root", "cannot change user"),
                              ("--chroot=/tmp", "cannot change root directory")):
             assert says(change, *files, prefix=prefix) == \
