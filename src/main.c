@@ -23,9 +23,9 @@ static const struct service *const services[ENDPOINT_SERVICES] = {
 };
 
 /* What is served with TLS is read, or made, before anything begins. Returns the exit status. */
-static int run(struct supervisor_parts *parts)
+static int run(struct supervisor_parts parts)
 {
-    const struct options *options = parts->options;
+    const struct options *options = parts.options;
     const struct tls_settings settings = { options->tls_cert, options->tls_key,
                                            options->tls_client_ca, options->tls_13_least,
                                            options->chroot != NULL };
@@ -34,13 +34,13 @@ static int run(struct supervisor_parts *parts)
     int status;
 
     if (!options->serves_tls)
-        return supervisor_run(parts);
+        return supervisor_run(&parts);
     if (!tls_config_open(&tls, &settings, &error)) {
         log_startup_error(error.what, error.file);
         return 1;
     }
-    parts->tls = &tls;
-    status = supervisor_run(parts);
+    parts.tls = &tls;
+    status = supervisor_run(&parts);
     tls_config_close(&tls);
     return status;
 }
@@ -74,9 +74,9 @@ static bool find_bus(struct options *options)
 }
 
 /* Opens what clients and administrators see, and serves. */
-static int open_and_run(struct supervisor_parts *parts, const struct activation *passed)
+static int open_and_run(struct supervisor_parts parts, const struct activation *passed)
 {
-    const char *path = parts->options->pid_file;
+    const char *path = parts.options->pid_file;
     struct sockets_error error;
     struct pidfile pidfile;
     struct sockets sockets;
@@ -87,9 +87,9 @@ static int open_and_run(struct supervisor_parts *parts, const struct activation 
         log_startup_error(wrong, path);
         return 1;
     }
-    if (open_sockets(&sockets, parts->options, passed, &error)) {
-        parts->pidfile = &pidfile;
-        parts->sockets = &sockets;
+    if (open_sockets(&sockets, parts.options, passed, &error)) {
+        parts.pidfile = &pidfile;
+        parts.sockets = &sockets;
         status = run(parts);
         sockets_free(&sockets);
     } else {
@@ -115,9 +115,9 @@ static int tell_access_error(const struct access_config_error *error)
 }
 
 /* Who is let in is known before anybody can come. */
-static int find_access_and_run(struct supervisor_parts *parts, const struct activation *passed)
+static int find_access_and_run(struct supervisor_parts parts, const struct activation *passed)
 {
-    const struct options *options = parts->options;
+    const struct options *options = parts.options;
     struct access_config_error error;
     struct access_config access;
     int status;
@@ -127,7 +127,7 @@ static int find_access_and_run(struct supervisor_parts *parts, const struct acti
     if (!access_config_open(&access, options->access, options->access_count,
                             options->chroot != NULL, &error))
         return tell_access_error(&error);
-    parts->access = &access;
+    parts.access = &access;
     status = open_and_run(parts, passed);
     access_config_close(&access);
     return status;
@@ -149,7 +149,7 @@ static int serve(struct options *options, const struct activation *passed)
         return 1;
     }
     parts.privileges = &privileges;
-    status = find_access_and_run(&parts, passed);
+    status = find_access_and_run(parts, passed);
     privileges_free(&privileges);
     return status;
 }
