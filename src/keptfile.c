@@ -7,30 +7,28 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool hold_directory(struct keptfile *file, const char *slash)
+int keptfile_open_directory(const char *path, const char **name)
 {
+    const char *slash = strrchr(path, '/');
+    size_t length = slash != NULL ? (size_t) (slash - path) + 1 : 0;
     char directory[PATH_MAX] = ".";
-    size_t length = slash != NULL ? (size_t) (slash - file->path) + 1 : 0;
 
     if (length >= sizeof(directory)) {
         errno = ENAMETOOLONG;
-        return false;
+        return -1;
     }
     if (length > 0)
-        snprintf(directory, sizeof(directory), "%.*s", (int) length, file->path);
-    file->directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return file->directory >= 0;
+        snprintf(directory, sizeof(directory), "%.*s", (int) length, path);
+    *name = path + length;
+    return open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 bool keptfile_find(struct keptfile *file, const char *path, bool hold)
 {
-    const char *slash = strrchr(path, '/');
-
     *file = (struct keptfile){ .path = path, .directory = -1 };
-    if (!hold)
-        return true;
-    file->name = slash != NULL ? slash + 1 : path;
-    return hold_directory(file, slash);
+    if (hold)
+        file->directory = keptfile_open_directory(path, &file->name);
+    return !hold || file->directory >= 0;
 }
 
 int keptfile_open(const struct keptfile *file, int flags)

@@ -25,6 +25,12 @@ bool keptfile_find(struct keptfile *file, const char *path, bool hold);
 /* open(2) with FLAGS, close-on-exec; of this thread's present user. -1 with errno set. */
 int keptfile_open(const struct keptfile *file, int flags);
 
+/*
+ * Opens the directory that PATH's last part stands in, for paths to begin at (O_PATH). Returns the
+ * descriptor, close-on-exec, and sets *NAME to that part within PATH; or -1 with errno set.
+ */
+int keptfile_open_directory(const char *path, const char **name);
+
 /* Lets go of its directory. */
 void keptfile_forget(struct keptfile *file);
 

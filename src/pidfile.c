@@ -2,21 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool open_directory(struct pidfile *file, const char *path)
-{
-    char directory[PATH_MAX] = ".";
-
-    if (file->name != path)
-        snprintf(directory, sizeof(directory), "%.*s", (int) (file->name - path), path);
-    file->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return file->directory >= 0;
-}
+#include "keptfile.h"
 
 /* A file of that name may be there, of a server that is gone; of any other thing we keep off. */
 static const char *check_name(const struct pidfile *file)
@@ -62,13 +53,13 @@ static bool write_draft(struct pidfile *file)
 
 const char *pidfile_open(struct pidfile *file, const char *path)
 {
-    const char *slash = path != NULL ? strrchr(path, '/') : NULL, *wrong = NULL;
+    const char *wrong = NULL;
 
-    *file = (struct pidfile){ .directory = -1, .file = -1,
-                              .name = slash != NULL ? slash + 1 : path };
+    *file = (struct pidfile){ .directory = -1, .file = -1 };
     if (path == NULL)
         return NULL;
-    if (open_directory(file, path)) {
+    file->directory = keptfile_open_directory(path, &file->name);
+    if (file->directory >= 0) {
         wrong = check_name(file);
         if (wrong == NULL && write_draft(file))
             return NULL;

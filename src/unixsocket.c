@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "keptfile.h"
+
 enum { MODE_ALL = 0777 };
 
 socklen_t unixsocket_address(const char *name, struct sockaddr_un *out)
@@ -78,13 +80,13 @@ static const char *clear_away(const struct unixsocket *file, const char *path)
 
 static bool open_directory(struct unixsocket *file, const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char directory[sizeof(file->name)];
+    const char *name;
 
-    snprintf(directory, sizeof(directory), "%.*s", (int) (slash - path + 1), path);
-    snprintf(file->name, sizeof(file->name), "%s", slash + 1);
-    file->directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return file->directory >= 0;
+    file->directory = keptfile_open_directory(path, &name);
+    if (file->directory < 0)
+        return false;
+    snprintf(file->name, sizeof(file->name), "%s", name);
+    return true;
 }
 
 /* Binds FD to a path. Returns what is wrong. */
