@@ -2,7 +2,6 @@
 """Access lists: who may connect or send, by whatever way, and what changes by SIGHUP."""
 import contextlib
 import os
-import resource
 import select
 import shutil
 import signal
@@ -12,8 +11,8 @@ import subprocess
 import tempfile
 import threading
 
-from harness import (DEADLINE, ECHOD, Echod, Skip, echo, in_namespace, main, needs_tls, sanitized,
-                     scenario, wait_until)
+from harness import (DEADLINE, ECHOD, Echod, Skip, echo, in_namespace, main, needs_tls,
+                     reload_without_room, sanitized, scenario, wait_until)
 
 # Loopback has but one IPv6 address.
 SEVERAL = ["addr add fd00::%d/128 dev lo nodad" % i for i in (1, 2, 3)]
@@ -355,16 +354,8 @@ def under_load(model):
 def who_has_no_room_for_lists_gets_them_later():
     """A worker without descriptors goes on with the old ones, and the reload is not done before."""
     with list_file("127.0.0.2\n") as (path, write), Echod("-w2", "--deny=@" + path) as echod:
-        pid = echod.workers()[0]
-        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
         write("127.0.0.3\n")
-        echod.signal(signal.SIGHUP)
-        line = echod.wait_line("access-failed", 2)  # it was tried again
-        assert line.level == "error" and line["error"] == "Too many open files", line
-        assert not echod.lines("reloaded")
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        echod.wait_line("reloaded")
+        reload_without_room(echod, "access-failed")
         for _ in range(12):
             assert send_through(echod, "127.0.0.2") and not send_through(echod, "127.0.0.3")
 

@@ -517,11 +517,10 @@ START_TEST(who_has_too_many_is_refused_until_one_leaves)
 }
 END_TEST
 
-START_TEST(who_waits_for_a_slot_has_its_sources_place)
+/* Both have a place of their source's, which has no more; one waits for a slot. */
+static struct quota *serve_one_of_two(int clients[2])
 {
     struct quota *quota = quota_new(WORKERS, 2);
-    struct address source = ip4(0x7f000001, 1);
-    int clients[2];
 
     start(1);
     here.set.admission.quota = quota;
@@ -529,6 +528,15 @@ START_TEST(who_waits_for_a_slot_has_its_sources_place)
     wait_accepted(1);
     clients[1] = connect_to(here.port);
     wait_paused(PAUSE_MAX_CONNECTIONS);
+    return quota;
+}
+
+START_TEST(who_waits_for_a_slot_has_its_sources_place)
+{
+    struct address source = ip4(0x7f000001, 1);
+    int clients[2];
+    struct quota *quota = serve_one_of_two(clients);
+
     ck_assert(!quota_take(quota, THEM, &source));
     disconnect(clients[0]); /* the other one is served, and takes no second place */
     expect_echo(clients[1]);
@@ -542,16 +550,10 @@ END_TEST
 
 START_TEST(who_waited_in_vain_gives_its_sources_place_back)
 {
-    struct quota *quota = quota_new(WORKERS, 2);
     struct address source = ip4(0x7f000001, 1);
     int clients[2];
+    struct quota *quota = serve_one_of_two(clients);
 
-    start(1);
-    here.set.admission.quota = quota;
-    clients[0] = connect_to(here.port);
-    wait_accepted(1);
-    clients[1] = connect_to(here.port);
-    wait_paused(PAUSE_MAX_CONNECTIONS);
     listeners_close(here.listeners);
     ck_assert(quota_take(quota, THEM, &source));
     ck_assert(!quota_take(quota, THEM, &source));

@@ -1,6 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,6 +10,7 @@
 #include "src/tls_config.h"
 #include "tests/harness.h"
 #include "tests/inject.h"
+#include "tests/inject_openssl.h"
 
 /* Two good pairs, as files: made once, for a key takes time. */
 static char directory[] = "/tmp/check_tls_config.XXXXXX";
@@ -267,27 +268,6 @@ START_TEST(without_memory_nothing_is_left)
 }
 END_TEST
 
-static void *take(size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return malloc(size);
-}
-
-static void *take_again(void *memory, size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return realloc(memory, size);
-}
-
-static void give_back(void *memory, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    free(memory);
-}
-
 int main(void)
 {
     const TTest *const tests[] = {
@@ -302,7 +282,7 @@ int main(void)
     int status;
 
     /* OpenSSL's allocations are to fail as well. */
-    if (CRYPTO_set_mem_functions(take, take_again, give_back) != 1)
+    if (!inject_openssl())
         return 1;
     make_files();
     status = HARNESS_RUN("tls_config", tests);

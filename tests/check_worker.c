@@ -140,10 +140,9 @@ static void start_and_listen(void)
     ck_assert(loop_until(here.base, is_ready, NULL));
 }
 
-/* Waits for its end, for CAUSE. */
-static void expect_end(const char *cause)
+/* It has ended: for CAUSE; what the test made goes as well. */
+static void finish(const char *cause)
 {
-    ck_assert(loop_until(here.base, has_ended, NULL));
     ck_assert_str_eq(here.cause, cause);
     channel_free(here.channel);
     event_base_free(here.base);
@@ -151,6 +150,13 @@ static void expect_end(const char *cause)
     limits_free(here.setup.limits);
     if (here.listening >= 0)
         close(here.listening);
+}
+
+/* Waits for that. */
+static void expect_end(const char *cause)
+{
+    ck_assert(loop_until(here.base, has_ended, NULL));
+    finish(cause);
 }
 
 /* As the supervisor's drain begins. */
@@ -457,13 +463,7 @@ START_TEST(it_ends_if_its_own_socket_did_not_come)
     ck_assert(loop_until(here.base, has_ended, NULL));
     text = capture_end();
     ck_assert_ptr_nonnull(strstr(text, "Z error worker-failed what=listen error="));
-    here.spawned.running = false;
-    ck_assert_str_eq(here.cause, "exited with status 1");
-    channel_free(here.channel);
-    event_base_free(here.base);
-    stats_free(here.setup.stats);
-    limits_free(here.setup.limits);
-    close(here.listening);
+    finish("exited with status 1");
 }
 END_TEST
 
@@ -546,13 +546,7 @@ START_TEST(without_its_access_rules_nobody_is_let_in)
     ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, -1));
     ck_assert(loop_until(here.base, has_ended, NULL));
     ck_assert_ptr_nonnull(strstr(capture_end(), "Z error worker-failed what=access error="));
-    here.spawned.running = false;
-    ck_assert_str_eq(here.cause, "exited with status 1");
-    channel_free(here.channel);
-    event_base_free(here.base);
-    stats_free(here.setup.stats);
-    limits_free(here.setup.limits);
-    close(here.listening);
+    finish("exited with status 1");
 }
 END_TEST
 

@@ -23,7 +23,7 @@
 #include "src/defaults.h"
 
 #ifdef HAVE_OPENSSL
-#include <openssl/crypto.h>
+#include "tests/inject_openssl.h"
 #endif
 
 struct event;
@@ -229,31 +229,6 @@ void __wrap_reactor_start_timer(struct event *timer, int64_t ms)
     __real_reactor_start_timer(timer, ms == RETRY_DESCRIPTORS_MS ? ms / SHORTENED : ms);
 }
 
-#ifdef HAVE_OPENSSL
-
-static void *take(size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return malloc(size);
-}
-
-static void *take_again(void *memory, size_t size, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    return realloc(memory, size);
-}
-
-static void give_back(void *memory, const char *file, int line)
-{
-    (void) file;
-    (void) line;
-    free(memory);
-}
-
-#endif
-
 /* Before main, and before anybody has asked OpenSSL for anything. */
 __attribute__((constructor)) static void open_plan(void)
 {
@@ -268,6 +243,6 @@ __attribute__((constructor)) static void open_plan(void)
     if (fd >= 0)
         __real_close(fd);
 #ifdef HAVE_OPENSSL
-    CRYPTO_set_mem_functions(take, take_again, give_back);
+    inject_openssl();
 #endif
 }

@@ -479,6 +479,20 @@ def scenario(function):
     return function
 
 
+def reload_without_room(echod, event):
+    """A reload while its first worker has no descriptor left for what it is sent, which EVENT
+    tells; it is done once there is one."""
+    pid = echod.workers()[0]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    echod.signal(signal.SIGHUP)
+    line = echod.wait_line(event, 2)  # it was tried again
+    assert line.level == "error" and line["error"] == "Too many open files", line
+    assert not echod.lines("reloaded")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    echod.wait_line("reloaded")
+
+
 class Skip(Exception):
     """Raised by a scenario that cannot be tried here; its text says why."""
 

@@ -45,6 +45,9 @@ tests_example_LDADD = $(src_echod_LDADD)
 if HAVE_LIBEVENT_ARCHIVE
 check_PROGRAMS += tests/failing
 tests_failing_SOURCES = tests/failing.c src/main.c
+if HAVE_OPENSSL
+tests_failing_SOURCES += tests/inject_openssl.c
+endif
 tests_failing_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=accept4,--wrap=recv,--wrap=readv,--wrap=recvmsg,--wrap=recvmmsg \
 	-Wl,--wrap=send,--wrap=sendmsg,--wrap=sendmmsg,--wrap=writev \
