@@ -12,11 +12,12 @@ static const char *const service_names[ENDPOINT_SERVICES] = {
     [ENDPOINT_CHAT] = "chat",
 };
 
-static const char *const transport_names[ENDPOINT_TRANSPORTS] = {
+static const char *const transport_names[ENDPOINT_TRANSPORTS + 1] = {
     [ENDPOINT_TCP] = "tcp",
     [ENDPOINT_TLS] = "tls",
     [ENDPOINT_UDP] = "udp",
     [ENDPOINT_UNIX] = "unix",
+    [ENDPOINT_HTTP] = "http",
 };
 
 /* Are the first LENGTH bytes of TEXT all of WORD? */
@@ -244,6 +245,12 @@ const char *endpoint_parse(const char *text, struct endpoint *endpoint)
     if (wrong == NULL && text[length] == '?')
         wrong = parse_parameters(text + length + 1, endpoint);
     return wrong;
+}
+
+const char *endpoint_parse_http(const char *text, struct endpoint *endpoint)
+{
+    *endpoint = (struct endpoint){ .transport = ENDPOINT_HTTP, .mode = -1, .text = text };
+    return parse_host(text, strlen(text), true, endpoint);
 }
 
 static bool is_listed(const struct address *list, size_t count, const struct address *address)

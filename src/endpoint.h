@@ -20,7 +20,8 @@ enum endpoint_transport {
     ENDPOINT_TLS,
     ENDPOINT_UDP,
     ENDPOINT_UNIX,
-    ENDPOINT_TRANSPORTS
+    ENDPOINT_TRANSPORTS,                 /* of endpoints; and: */
+    ENDPOINT_HTTP = ENDPOINT_TRANSPORTS, /* what --metrics serves */
 };
 
 /* What the user wrote, understood but not yet resolved. */
@@ -41,6 +42,9 @@ struct endpoint {
  * static string; *ENDPOINT is then undefined.
  */
 const char *endpoint_parse(const char *text, struct endpoint *endpoint);
+
+/* The same of an address alone, as the short forms have it; the transport is ENDPOINT_HTTP. */
+const char *endpoint_parse_http(const char *text, struct endpoint *endpoint);
 
 /*
  * The same of `[SERVICE+]TRANSPORT` alone, the first LENGTH bytes of SCHEME; changes nothing else

@@ -28,11 +28,13 @@ src_libechod_a_SOURCES = \
 	src/fastpath.c src/fastpath.h \
 	src/files.c src/files.h \
 	src/gauge.c src/gauge.h \
+	src/http.c src/http.h \
 	src/hubs.c src/hubs.h \
 	src/keptfile.c src/keptfile.h \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \
+	src/metrics.c src/metrics.h \
 	src/notify.c src/notify.h \
 	src/options.c src/options.h \
 	src/pidfile.c src/pidfile.h \

@@ -73,6 +73,23 @@ static bool find_bus(struct options *options)
     return wrong == NULL;
 }
 
+static int open_metrics_and_run(struct supervisor_parts parts)
+{
+    const struct endpoint *endpoint = &parts.options->metrics;
+    struct sockets_error error;
+    struct sockets metrics;
+    int status;
+
+    if (!sockets_open(&metrics, endpoint, endpoint->text != NULL, 1, false, &error)) {
+        log_startup_error(error.what, error.text);
+        return error.status;
+    }
+    parts.metrics = &metrics;
+    status = run(parts);
+    sockets_free(&metrics);
+    return status;
+}
+
 /* Opens what clients and administrators see, and serves. */
 static int open_and_run(struct supervisor_parts parts, const struct activation *passed)
 {
@@ -90,7 +107,7 @@ static int open_and_run(struct supervisor_parts parts, const struct activation *
     if (open_sockets(&sockets, parts.options, passed, &error)) {
         parts.pidfile = &pidfile;
         parts.sockets = &sockets;
-        status = run(parts);
+        status = open_metrics_and_run(parts);
         sockets_free(&sockets);
     } else {
         log_startup_error(error.what, error.text);

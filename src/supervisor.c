@@ -11,6 +11,7 @@
 #include "crew.h"
 #include "defaults.h"
 #include "log.h"
+#include "metrics.h"
 #include "notify.h"
 #include "reactor.h"
 #include "sandbox.h"
@@ -22,6 +23,7 @@ struct supervisor {
     struct worker_setup setup;
     struct event_base *base;
     struct crew *crew;
+    struct metrics *metrics;
     struct event *signals[SIGNALS];
     struct event *pause_timer; /* pending: pauses were told of less than a second ago */
     uint32_t pauses_seen;      /* since they were last told, a bit per enum pause_reason */
@@ -67,6 +69,7 @@ static void on_ready(void *context)
     log_number(&line, "pid", (uint64_t) getpid());
     log_end(&line);
     supervisor->is_ready = true;
+    metrics_set_ready(supervisor->metrics, true);
     tell_ready(supervisor);
 }
 
@@ -164,6 +167,7 @@ static void start_drain(struct supervisor *supervisor, const char *signal_name)
     log_text(&line, "signal", signal_name);
     log_number(&line, "connections", supervisor->before_drain.active);
     log_end(&line);
+    metrics_set_ready(supervisor->metrics, false);
     notify_stopping(supervisor->notify);
     reactor_start_timer(supervisor->deadline, timeout);
     crew_drain(supervisor->crew);
@@ -369,7 +373,10 @@ static bool init(struct supervisor *supervisor)
     supervisor->rotation =
         event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
-    return supervisor->crew != NULL && supervisor->pause_timer != NULL &&
+    supervisor->metrics =
+        metrics_new(supervisor->base, supervisor->parts->metrics, supervisor->setup.stats);
+    return supervisor->crew != NULL && supervisor->metrics != NULL &&
+           supervisor->pause_timer != NULL &&
            supervisor->rotation != NULL && supervisor->deadline != NULL &&
            watch_signals(supervisor);
 }
@@ -381,6 +388,7 @@ static void release(struct supervisor *supervisor)
     reactor_free_event(supervisor->deadline);
     for (int i = 0; i < SIGNALS; i++)
         reactor_free_event(supervisor->signals[i]);
+    metrics_free(supervisor->metrics);
     notify_free(supervisor->notify);
     crew_free(supervisor->crew);
     log_count_lost_in(NULL);
@@ -443,6 +451,7 @@ static bool confine(struct supervisor *supervisor)
 static void start(struct supervisor *supervisor)
 {
     sockets_announce(supervisor->parts->sockets); /* signals are heard by now */
+    sockets_announce(supervisor->parts->metrics);
     announce_certificate(supervisor->parts->tls);
     if (supervisor->parts->tls != NULL)
         reactor_start_timer(supervisor->rotation, TICKET_KEY_MS);
