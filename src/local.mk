@@ -25,6 +25,7 @@ src_libechod_a_SOURCES = \
 	src/descriptors.c src/descriptors.h \
 	src/echo.c src/echo.h \
 	src/endpoint.c src/endpoint.h \
+	src/exposition.c src/exposition.h \
 	src/fastpath.c src/fastpath.h \
 	src/files.c src/files.h \
 	src/gauge.c src/gauge.h \
@@ -34,6 +35,7 @@ src_libechod_a_SOURCES = \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \
+	src/mediatype.c src/mediatype.h \
 	src/metrics.c src/metrics.h \
 	src/notify.c src/notify.h \
 	src/options.c src/options.h \
@@ -42,6 +44,7 @@ src_libechod_a_SOURCES = \
 	src/privileges.c src/privileges.h \
 	src/proxy.c src/proxy.h \
 	src/quota.c src/quota.h \
+	src/quote.c src/quote.h \
 	src/rates.c src/rates.h \
 	src/redisbus.h \
 	src/reactor.c src/reactor.h \

@@ -18,10 +18,12 @@ plain_units = \
 	tests/check_admission \
 	tests/check_descriptors \
 	tests/check_endpoint \
+	tests/check_exposition \
 	tests/check_gauge \
 	tests/check_limits \
 	tests/check_log \
 	tests/check_main \
+	tests/check_mediatype \
 	tests/check_options \
 	tests/check_keptfile \
 	tests/check_pidfile \
@@ -29,6 +31,7 @@ plain_units = \
 	$(probe_units) \
 	tests/check_proxy \
 	tests/check_quota \
+	tests/check_quote \
 	tests/check_rates \
 	tests/check_reactor \
 	tests/check_source \
