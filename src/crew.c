@@ -491,6 +491,13 @@ bool crew_start(struct crew *crew)
     return true;
 }
 
+struct crew_worker crew_worker(const struct crew *crew, unsigned number)
+{
+    const struct member *member = &crew->members[number];
+
+    return (struct crew_worker){ .pid = member->spawned.pid, .is_ready = member->is_ready };
+}
+
 void crew_share(struct crew *crew, unsigned changed)
 {
     for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)

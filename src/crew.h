@@ -10,6 +10,8 @@
 
 #include <stdbool.h>
 
+#include <sys/types.h>
+
 #include "worker.h"
 
 struct crew;
@@ -25,6 +27,12 @@ struct crew_events {
     void *context;
 };
 
+/* One worker, as it is now. */
+struct crew_worker {
+    pid_t pid; /* of the process that it runs in, or was; 0: it never ran */
+    bool is_ready;
+};
+
 /* A crew without workers yet; SETUP has to outlive it. NULL: no memory. */
 struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
                       const struct crew_events *events);
@@ -32,6 +40,9 @@ void crew_free(struct crew *crew);
 
 /* Starts the workers; false, with a line in the log: one could not be started. */
 bool crew_start(struct crew *crew);
+
+/* The worker of this NUMBER, which is below the number of workers. */
+struct crew_worker crew_worker(const struct crew *crew, unsigned number);
 
 /* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
 void crew_reap(struct crew *crew);

@@ -59,6 +59,11 @@ const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endp
     return NULL;
 }
 
+const char *endpoint_service_name(enum endpoint_service service)
+{
+    return service_names[service];
+}
+
 const char *endpoint_transport_name(enum endpoint_transport transport)
 {
     return transport_names[transport];

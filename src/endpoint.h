@@ -52,6 +52,7 @@ const char *endpoint_parse_http(const char *text, struct endpoint *endpoint);
  */
 const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endpoint *endpoint);
 
+const char *endpoint_service_name(enum endpoint_service service);
 const char *endpoint_transport_name(enum endpoint_transport transport);
 
 /*

@@ -39,6 +39,7 @@ src_libechod_a_SOURCES = \
 	src/metrics.c src/metrics.h \
 	src/notify.c src/notify.h \
 	src/options.c src/options.h \
+	src/page.c src/page.h \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
 	src/privileges.c src/privileges.h \
@@ -57,6 +58,7 @@ src_libechod_a_SOURCES = \
 	src/spare.c src/spare.h \
 	src/spawn.c src/spawn.h \
 	src/stats.c src/stats.h \
+	src/statusjson.c src/statusjson.h \
 	src/supervisor.c src/supervisor.h \
 	src/tcp.c src/tcp.h \
 	src/tls.h \
@@ -75,6 +77,14 @@ endif
 if HAVE_LIBSECCOMP
 src_libechod_a_SOURCES += src/sandbox.c
 endif
+
+# The status page as what a C array begins with.
+EXTRA_DIST += src/page.html
+CLEANFILES += src/page.inc src/page.inc.new
+src/page.inc: src/page.html
+	$(AM_V_GEN)$(MKDIR_P) src && od -A n -t x1 -v $(srcdir)/src/page.html | \
+		sed 's/ *\([0-9a-f][0-9a-f]\)/0x\1,/g' > $@.new && mv $@.new $@
+src/page.$(OBJEXT): src/page.inc
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c

@@ -69,7 +69,7 @@ static void on_ready(void *context)
     log_number(&line, "pid", (uint64_t) getpid());
     log_end(&line);
     supervisor->is_ready = true;
-    metrics_set_ready(supervisor->metrics, true);
+    metrics_set_state(supervisor->metrics, METRICS_SERVING);
     tell_ready(supervisor);
 }
 
@@ -167,7 +167,7 @@ static void start_drain(struct supervisor *supervisor, const char *signal_name)
     log_text(&line, "signal", signal_name);
     log_number(&line, "connections", supervisor->before_drain.active);
     log_end(&line);
-    metrics_set_ready(supervisor->metrics, false);
+    metrics_set_state(supervisor->metrics, METRICS_DRAINING);
     notify_stopping(supervisor->notify);
     reactor_start_timer(supervisor->deadline, timeout);
     crew_drain(supervisor->crew);
@@ -357,6 +357,16 @@ static uint64_t count_connections(void *context)
     return stats_sum_all(supervisor->setup.stats).active;
 }
 
+/* NULL: no memory. */
+static struct metrics *open_metrics(struct supervisor *supervisor)
+{
+    const struct supervisor_parts *parts = supervisor->parts;
+    const struct metrics_facts facts = { supervisor->setup.stats, parts->sockets,
+                                         supervisor->crew };
+
+    return metrics_new(supervisor->base, parts->metrics, &facts);
+}
+
 /* On false release() gets the half-made one. */
 static bool init(struct supervisor *supervisor)
 {
@@ -373,12 +383,10 @@ static bool init(struct supervisor *supervisor)
     supervisor->rotation =
         event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
-    supervisor->metrics =
-        metrics_new(supervisor->base, supervisor->parts->metrics, supervisor->setup.stats);
+    supervisor->metrics = open_metrics(supervisor);
     return supervisor->crew != NULL && supervisor->metrics != NULL &&
-           supervisor->pause_timer != NULL &&
-           supervisor->rotation != NULL && supervisor->deadline != NULL &&
-           watch_signals(supervisor);
+           supervisor->pause_timer != NULL && supervisor->rotation != NULL &&
+           supervisor->deadline != NULL && watch_signals(supervisor);
 }
 
 static void release(struct supervisor *supervisor)

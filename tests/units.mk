@@ -36,6 +36,7 @@ plain_units = \
 	tests/check_reactor \
 	tests/check_source \
 	tests/check_stats \
+	tests/check_statusjson \
 	tests/check_tcp \
 	tests/check_udp
 if HAVE_LIBSYSTEMD
