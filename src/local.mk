@@ -28,6 +28,7 @@ src_libechod_a_SOURCES = \
 	src/fastpath.c src/fastpath.h \
 	src/files.c src/files.h \
 	src/gauge.c src/gauge.h \
+	src/heartbeat.c src/heartbeat.h \
 	src/hubs.c src/hubs.h \
 	src/keptfile.c src/keptfile.h \
 	src/limits.c src/limits.h \
