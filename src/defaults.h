@@ -128,6 +128,9 @@
 
 /* How often the service manager is told of the connections: it tells others in turn. */
 #define NOTIFY_STATUS_MS 1000
+/* While we are not well, how often that is looked at: once we are it hears so without delay, as it
+ * may have waited for nearly all of its time. */
+#define NOTIFY_WELL_MS 100
 
 /* What is received in one piece: as much as a raw loop would. More did not pay. */
 #define BULK_READ 65536
