@@ -60,8 +60,11 @@ static void beat(struct heartbeat *heartbeat, unsigned number)
 
     if (pulse->is_awaited && !judge(heartbeat, number))
         return;
-    if (pulse->phase == ASKED)
-        pulse->is_awaited = events->ask(events->context, number);
+    if (pulse->phase != ASKED)
+        return;
+    pulse->is_awaited = true; /* before: the answer may come at once */
+    if (!events->ask(events->context, number))
+        pulse->is_awaited = false;
 }
 
 /* It is started again here, so that a time in which we stood still makes one beat of many. */
