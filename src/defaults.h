@@ -94,6 +94,20 @@
 #define RESPAWN_FIRST_MS 100
 #define RESPAWN_MOST_MS 5000
 
+/* How often workers are asked whether they are alive: one small frame each, which nobody notices. */
+#define HEARTBEAT_MS 1000
+/* Who answered none of so many questions in a row is silent: no round of a reactor takes so long. */
+#define HEARTBEATS_SILENT 2
+/* ... and of so many hangs, for good: a machine that swaps may hold one up for seconds. Less than
+ * what a service manager usually waits for us (30 s): one worker is replaced before all are. */
+#define HEARTBEATS_HUNG 10
+/* One that starts has to serve after so many: a thousand at a time take half of it on two
+ * processors, each with a filter to make. */
+#define HEARTBEATS_STARTING 60
+/* Events that are ready are called for so long before the demultiplexer is asked again: what the
+ * supervisor says is not to wait for thousands of TLS handshakes. Costs less than 1 % then. */
+#define ROUND_MS 50
+
 /* The channel of --chat-bus. */
 #define DEFAULT_BUS_CHANNEL "echod"
 /* A bus that is away is tried again, soon because a restart takes no longer, then doubling. */
@@ -114,6 +128,9 @@
 
 /* How often the service manager is told of the connections: it tells others in turn. */
 #define NOTIFY_STATUS_MS 1000
+/* While we are not well, how often that is looked at: once we are it hears so without delay, as it
+ * may have waited for nearly all of its time. */
+#define NOTIFY_WELL_MS 100
 
 /* What is received in one piece: as much as a raw loop would. More did not pay. */
 #define BULK_READ 65536

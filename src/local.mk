@@ -29,6 +29,7 @@ src_libechod_a_SOURCES = \
 	src/fastpath.c src/fastpath.h \
 	src/files.c src/files.h \
 	src/gauge.c src/gauge.h \
+	src/heartbeat.c src/heartbeat.h \
 	src/http.c src/http.h \
 	src/hubs.c src/hubs.h \
 	src/keptfile.c src/keptfile.h \

@@ -367,6 +367,13 @@ static struct metrics *open_metrics(struct supervisor *supervisor)
     return metrics_new(supervisor->base, parts->metrics, &facts);
 }
 
+static bool is_well(void *context)
+{
+    const struct supervisor *supervisor = context;
+
+    return crew_is_answering(supervisor->crew);
+}
+
 /* On false release() gets the half-made one. */
 static bool init(struct supervisor *supervisor)
 {
@@ -448,9 +455,11 @@ static bool enter_sandbox(struct supervisor *supervisor)
 /* From here on nothing is found by its path that was not held on to. */
 static bool confine(struct supervisor *supervisor)
 {
+    const struct notify_facts facts = { count_connections, is_well, supervisor };
+
     log_open(options_log_threshold(supervisor->setup.options),
              supervisor->setup.options->to_syslog);
-    supervisor->notify = notify_new(supervisor->base, count_connections, supervisor);
+    supervisor->notify = notify_new(supervisor->base, &facts);
     if (supervisor->parts->tls != NULL)
         privileges_forbid_core();
     return give_up_privileges(supervisor->parts) && enter_sandbox(supervisor);

@@ -20,6 +20,7 @@ plain_units = \
 	tests/check_endpoint \
 	tests/check_exposition \
 	tests/check_gauge \
+	tests/check_heartbeat \
 	tests/check_limits \
 	tests/check_log \
 	tests/check_main \
@@ -56,6 +57,7 @@ check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)
 
 tests_check_endpoint_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=getaddrinfo
+tests_check_heartbeat_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=reactor_start_timer
 
 # These make calls fail, libevent's too: it is linked statically, and all go through inject.c.
 if HAVE_LIBEVENT_ARCHIVE
