@@ -137,6 +137,7 @@ static void add_workers(struct writer *writer, const struct statusjson *facts)
         add_number(writer, "number", i);
         add_number(writer, "pid", (uint64_t) worker->pid);
         add_flag(writer, "ready", worker->is_ready);
+        add_flag(writer, "silent", worker->is_silent);
         add_number(writer, "active", sum.active);
         add_number(writer, "accepted", sum.counter[STATS_accepted]);
         add_number(writer, "received_bytes", sum.counter[STATS_received_bytes]);

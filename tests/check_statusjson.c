@@ -21,7 +21,7 @@ static struct listening list[ADDRESSES] = {
     { .endpoint = &chat, .name = "chat+unix:///a\"b\\c\nd\xff<" },
 };
 static const struct sockets sockets = { .list = list, .count = ADDRESSES };
-static const struct crew_worker crew[WORKERS] = { { .pid = 17, .is_ready = true }, { .pid = 0 } };
+static const struct crew_worker crew[WORKERS] = { { .pid = 17, .is_ready = true }, { .pid = 18, .is_ready = true, .is_silent = true } };
 
 static struct stats *make_stats(void)
 {
@@ -101,9 +101,9 @@ START_TEST(workers_have_their_own_counts)
     struct stats *stats = make_stats();
     char *text = write_text(stats, false);
 
-    assert_part(text, "\"workers\":[{\"number\":0,\"pid\":17,\"ready\":true,\"active\":6030,"
+    assert_part(text, "\"workers\":[{\"number\":0,\"pid\":17,\"ready\":true,\"silent\":false,\"active\":6030,"
                       "\"accepted\":6030,\"received_bytes\":6060,\"sent_bytes\":6090},"
-                      "{\"number\":1,\"pid\":0,\"ready\":false,\"active\":6033,");
+                      "{\"number\":1,\"pid\":18,\"ready\":true,\"silent\":true,\"active\":6033,");
     free(text);
     stats_free(stats);
 }
