@@ -126,6 +126,26 @@
 /* "At most one line a second" about pauses. */
 #define PAUSE_LOG_MS 1000
 
+/* Of HTTP (--metrics): connections at a time. A few scrapers and browsers need a dozen; those who
+ * mean ill hold up to a MiB each, see below. */
+#define HTTP_CONNECTIONS 64
+/* How soon a request has to be there, and its answer taken: who is slower is none of ours. */
+#define HTTP_REQUEST_MS 10000
+#define HTTP_ANSWER_MS 10000
+/* ... and when all places are taken. Whoever asks does so at once; an answer has left for the
+ * kernel at once, unless the reader is slow. */
+#define HTTP_CROWDED_REQUEST_MS 100
+#define HTTP_CROWDED_ANSWER_MS 1000
+/* How long a connection may wait for its next request: scrapes come every 15 to 60 seconds. */
+#define HTTP_IDLE_MS 90000
+/* A request line and headers, bytes: a browser's, with the cookies of all that localhost serves. A
+ * header of one byte takes libevent a hundred. */
+#define HTTP_HEADERS_MOST 8192
+/* A body, which nobody needs: so that it is the method that is refused. */
+#define HTTP_BODY_MOST 8192
+/* What is received ahead of that: more than any request may have at a time. */
+#define HTTP_INPUT_MOST 32768
+
 /* How often the service manager is told of the connections: it tells others in turn. */
 #define NOTIFY_STATUS_MS 1000
 /* While we are not well, how often that is looked at: once we are it hears so without delay, as it
