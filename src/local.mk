@@ -41,6 +41,7 @@ src_libechod_a_SOURCES = \
 	src/notify.c src/notify.h \
 	src/options.c src/options.h \
 	src/page.c src/page.h \
+	src/parts.c src/parts.h \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
 	src/privileges.c src/privileges.h \
