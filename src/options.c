@@ -311,13 +311,16 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
 static enum cmdline_result check_endpoints(struct options *options, char **texts, size_t count,
                                            const struct activation *passed)
 {
+    bool is_any_served = false;
+
     for (size_t i = 0; i < passed->count; i++) {
         const char *wrong = check_endpoint(options, &passed->list[i].endpoint);
 
         if (wrong != NULL)
             return cmdline_wrong(wrong, passed->list[i].text);
+        is_any_served = is_any_served || passed->list[i].endpoint.transport != ENDPOINT_HTTP;
     }
-    return count == 0 && passed->count > 0 ? CMDLINE_RUN : parse_endpoints(options, texts, count);
+    return count == 0 && is_any_served ? CMDLINE_RUN : parse_endpoints(options, texts, count);
 }
 
 static const char *access_option(const struct access_source *source)
