@@ -65,9 +65,26 @@ def cells(tab, table):
                        "cell => cell.innerText.trim()))" % json.dumps(table))
 
 
+def open_page(tab, url):
+    """Opens it, and keeps in window.shown whatever it shows from then on."""
+    tab.open(url)
+    wait_until(lambda: tab.ask("location.href === %s && document.readyState === 'complete'" %
+                               json.dumps(url)), "the page to load")
+    tab.ask("""(() => {
+        const look = () => shown.add(document.body.innerText + [...document.querySelectorAll("path")
+            ].map(path => path.getAttribute("d")));
+        window.shown = new Set();
+        look();
+        new MutationObserver(look).observe(document.body, {
+            attributes: true, characterData: true, childList: true, subtree: true });
+    })()""")
+
+
 def assert_sense(tab):
-    text = tab.ask("document.body.innerText")
-    assert not NONSENSE.search(text), text
+    """Nothing that it has shown was nonsense."""
+    for text in tab.ask("[...shown]"):
+        found = NONSENSE.search(text)
+        assert not found, text[max(0, found.start() - 80):found.end() + 20]
 
 
 def get(address, path):
@@ -84,7 +101,7 @@ def get(address, path):
 def it_loads_without_a_complaint():
     with Echod("--metrics=127.0.0.1:0", "-w2", "tcp://127.0.0.1:0", "udp://127.0.0.1:0") as echod, \
             Tab() as tab:
-        tab.open(page_of(echod)[1])
+        open_page(tab, page_of(echod)[1])
         wait_text(tab, "state", "serving")
         wait_text(tab, "uptime", r"up (\d+ min )?\d+ s")
         names = [line["endpoint"] for line in echod.lines("listening")]
@@ -137,7 +154,7 @@ def numbers_move_while_clients_do():
     with Echod("--metrics=127.0.0.1:0", "-w2", "--max-per-source=5",
                "tcp://127.0.0.1:0", "chat+tcp://127.0.0.1:0") as echod, Tab() as tab:
         host, port = echod.address()
-        tab.open(page_of(echod)[1])
+        open_page(tab, page_of(echod)[1])
         with Probe("--rate=200", "-c3", "-d60", "%s:%d" % (host, port)):
             wait_text(tab, "connections", "3")
             wait_until(lambda: (number(tab, "messages") or 0) > 20, "messages a second")
@@ -188,7 +205,7 @@ def it_survives_a_restart():
     with Tab() as tab:
         with Echod("--metrics=127.0.0.1:0") as echod:
             (host, port), url = page_of(echod)
-            tab.open(url)
+            open_page(tab, url)
             with Probe("--rate=100", "-c2", "-d60", "%s:%d" % echod.address()):
                 wait_until(lambda: (number(tab, "messages") or 0) > 5, "messages a second")
             assert echod.stop() == 0
@@ -211,7 +228,7 @@ def it_survives_a_restart():
 def it_shows_a_drain(model):
     with Echod("--metrics=127.0.0.1:0", "--model=" + model, "--drain-timeout=60") as echod, \
             Tab() as tab:
-        tab.open(page_of(echod)[1])
+        open_page(tab, page_of(echod)[1])
         wait_text(tab, "state", "serving")
         with Probe("--rate=100", "-d60", "%s:%d" % echod.address()):
             wait_text(tab, "connections", "1")
@@ -224,7 +241,7 @@ def it_shows_a_drain(model):
 @scenario
 def a_worker_that_hangs_is_shown():
     with Echod("--metrics=127.0.0.1:0", "-w2") as echod, Tab() as tab:
-        tab.open(page_of(echod)[1])
+        open_page(tab, page_of(echod)[1])
         wait_text(tab, "restarts", "0 replaced")
         suspend(echod.workers()[1])
         wait_text(tab, "state", "degraded")
@@ -242,7 +259,7 @@ def it_is_readable_on_a_phone_and_in_the_dark():
     try:
         with Echod("--metrics=127.0.0.1:0", "-w2", "tcp://127.0.0.1:0", "udp://127.0.0.1:0",
                    "chat+unix://" + path) as echod, Tab() as tab:
-            tab.open(page_of(echod)[1])
+            open_page(tab, page_of(echod)[1])
             with Probe("--rate=50", "-c2", "-d60", "%s:%d" % echod.address()):
                 wait_text(tab, "connections", "2")
                 grounds = set()
