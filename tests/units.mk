@@ -27,6 +27,7 @@ plain_units = \
 	tests/check_mediatype \
 	tests/check_options \
 	tests/check_keptfile \
+	tests/check_page \
 	tests/check_pidfile \
 	tests/check_privileges \
 	$(probe_units) \
