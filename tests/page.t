@@ -183,7 +183,7 @@ def numbers_move_while_clients_do():
 
 @scenario
 def messages_are_counted(model):
-    """A ping is a read each; what the JSON says is exact, over workers, also of those that ended."""
+    """A ping is a read; the counts are exact, over all workers."""
     with Echod("--metrics=127.0.0.1:0", "-w3", "--model=" + model, "tcp://127.0.0.1:0",
                "udp://127.0.0.1:0") as echod:
         address = page_of(echod)[0]
