@@ -23,6 +23,7 @@ scenarios = \
 	tests/max_connections.t \
 	tests/memory.t \
 	tests/page.t \
+	tests/metrics.t \
 	tests/privileges.t \
 	tests/probe.t \
 	tests/probe_transports.t \
