@@ -143,6 +143,8 @@
 #define HTTP_HEADERS_MOST 8192
 /* A body, which nobody needs: so that it is the method that is refused. */
 #define HTTP_BODY_MOST 8192
+/* Memory that has to be there before libevent takes what a request needs, a few KiB. */
+#define HTTP_MEMORY 65536
 /* What is received ahead of that: more than any request may have at a time. */
 #define HTTP_INPUT_MOST 32768
 

@@ -70,8 +70,21 @@ static void disable(struct evhttp_bound_socket *bound, void *unused)
     evconnlistener_disable(evhttp_bound_socket_get_listener(bound));
 }
 
+/*
+ * evhttp does not survive it when there is no memory for a request, which it makes for each
+ * connection and behind each answer. So it gets none to make unless there is much more than that.
+ */
+static bool has_memory(void)
+{
+    void *volatile block = malloc(HTTP_MEMORY);
+
+    free(block);
+    return block != NULL;
+}
+
 static void pause_accepting(struct http *http)
 {
+    log_failure(LOG_WARNING, "metrics-failed", "accept", errno);
     evhttp_foreach_bound_socket(http->server, disable, NULL);
     http->paused_until = clock_ms() + RETRY_DESCRIPTORS_MS;
     event_active(http->look, EV_TIMEOUT, 0);
@@ -79,9 +92,10 @@ static void pause_accepting(struct http *http)
 
 static void start_accepting(struct http *http)
 {
-    bool failed = false;
+    bool failed = !has_memory();
 
-    evhttp_foreach_bound_socket(http->server, enable, &failed);
+    if (!failed)
+        evhttp_foreach_bound_socket(http->server, enable, &failed);
     if (failed)
         pause_accepting(http);
 }
@@ -187,22 +201,43 @@ static void on_look(evutil_socket_t fd, short what, void *context)
 }
 
 /*
+ * evhttp reads on, and keeps what comes, behind what it refuses, and while there is no end of a
+ * chunk's size. A watermark would bound that, but libevent does not survive it for want of memory.
+ */
+static void on_received(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+{
+    (void) info;
+    if (evbuffer_get_length(input) > HTTP_INPUT_MOST)
+        bufferevent_disable(context, EV_READ);
+}
+
+/* NULL: no memory. */
+static struct bufferevent *new_stream(struct event_base *base)
+{
+    struct bufferevent *stream = bufferevent_socket_new(base, -1, 0);
+
+    if (stream == NULL)
+        return NULL;
+    if (evbuffer_add_cb(bufferevent_get_input(stream), on_received, stream) != NULL)
+        return stream;
+    bufferevent_free(stream);
+    return NULL;
+}
+
+/*
  * Called for each connection that is accepted; what it returns is the connection's. No more are
  * accepted before this one has a place, and all others have had their turn.
  */
 static struct bufferevent *on_accepted(struct event_base *base, void *context)
 {
     struct http *http = context;
-    struct bufferevent *newcomer = bufferevent_socket_new(base, -1, 0);
 
     evhttp_foreach_bound_socket(http->server, disable, NULL);
     event_active(http->look, EV_TIMEOUT, 0);
-    if (newcomer == NULL)
-        return NULL;
-    bufferevent_setwatermark(newcomer, EV_READ, 0, HTTP_INPUT_MOST);
-    bufferevent_incref(newcomer); /* to be asked whether it lives still */
-    http->newcomer = newcomer;
-    return newcomer;
+    http->newcomer = new_stream(base);
+    if (http->newcomer != NULL)
+        bufferevent_incref(http->newcomer); /* to be asked whether it lives still */
+    return http->newcomer;
 }
 
 /* Out of descriptors or memory; without a pause the reactor would spin. */
@@ -210,7 +245,6 @@ static void on_accept_failed(struct evconnlistener *listener, void *evhttp)
 {
     (void) listener;
     (void) evhttp;
-    log_failure(LOG_WARNING, "metrics-failed", "accept", errno);
     pause_accepting(serving);
 }
 
@@ -263,6 +297,8 @@ static void add_headers(struct evhttp_request *request, const struct http_exchan
     evhttp_add_header(headers, "X-Frame-Options", "DENY");
     if (exchange->status == HTTP_BADMETHOD)
         evhttp_add_header(headers, "Allow", "GET, HEAD");
+    if (!has_memory())
+        evhttp_add_header(headers, "Connection", "close");
 }
 
 static void answer(const struct http *http, struct evhttp_request *request,
@@ -328,6 +364,8 @@ struct http *http_new(struct event_base *base, const struct http_route *routes, 
     evhttp_set_max_headers_size(http->server, HTTP_HEADERS_MOST);
     evhttp_set_max_body_size(http->server, HTTP_BODY_MOST);
     evhttp_set_allowed_methods(http->server, ALL_METHODS);
+    /* Of one that evhttp had memory for when on_accepted had none we know nothing. */
+    evhttp_set_timeout(http->server, HTTP_IDLE_MS / 1000);
     evhttp_set_bevcb(http->server, on_accepted, http);
     evhttp_set_gencb(http->server, on_request, http);
     return http;

@@ -527,6 +527,22 @@ def a_thousand_at_once_do_not_keep_others_out(model):
 
 
 @scenario
+def idle_ones_make_room_the_first_first():
+    with start() as echod, contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(PLACES + 10):
+            client = stack.enter_context(socket.create_connection(metrics_address(echod), DEADLINE))
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+            clients.append(client)
+        for client in clients[:10]:
+            assert client.recv(1) == b""
+        for client in clients[-PLACES // 2:]:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@scenario
 def a_thousand_that_ask_are_all_answered():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < 2000:

@@ -87,6 +87,7 @@ inject_units = \
 	tests/check_credentials \
 	tests/check_datagram \
 	tests/check_fastpath \
+	tests/check_http \
 	tests/check_listener \
 	tests/check_notify \
 	tests/check_preface \
@@ -135,6 +136,8 @@ tests_check_datagram_LDFLAGS = $(inject_flags)
 tests_check_datagram_LDADD = $(inject_libraries)
 tests_check_fastpath_LDFLAGS = $(inject_flags)
 tests_check_fastpath_LDADD = $(inject_libraries)
+tests_check_http_LDFLAGS = $(inject_flags)
+tests_check_http_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
 tests_check_listener_LDADD = $(inject_libraries)
 tests_check_notify_LDFLAGS = $(inject_flags)
