@@ -53,7 +53,7 @@ static const struct cmdline_option table[] = {
     { "drain-timeout", 0, "TIME", cmdline_time, TARGET(drain_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "what connections get at shutdown (default 10s)" },
     { "drain-delay", 0, "TIME", cmdline_time, TARGET(drain_delay), RANGE(0, CMDLINE_TIME_MOST),
-      .help = "at shutdown, serve on for so long first (default 0)" },
+      .help = "at shutdown, how long to serve on (default 0)" },
     { "allow", 0, "LIST", add_allow,
       .help = "serve these only: CIDR[,...], or @FILE" },
     { "deny", 0, "LIST", add_deny, .help = "refuse these, also if they are allowed" },
