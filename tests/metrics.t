@@ -262,6 +262,7 @@ def without_a_delay_the_drain_begins_at_once(model):
             while time.monotonic() - sent < 1:  # until then it is served, and so are we
                 echo(busy, b"x")
                 assert status_of(echod, "/readyz") == 503
+                assert status_of(echod, "/healthz") == 200
                 assert total(scrape(echod), "echod_connections_active") == 1
                 time.sleep(0.02)
         assert echod.wait() == 0
