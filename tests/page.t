@@ -266,7 +266,7 @@ def it_is_readable_on_a_phone_and_in_the_dark():
                 for scheme in ("light", "dark"):
                     tab.prefer(scheme)
                     grounds.add(tab.ask("getComputedStyle(document.body).backgroundColor"))
-                    for width in (320, 414, 720, 1280):
+                    for width in (320, 414, 900, 1280):
                         tab.resize(width, 700)
                         assert tab.ask("innerWidth") == width
                         assert tab.ask("document.documentElement.scrollWidth") == width, width
