@@ -14,9 +14,6 @@
 #ifdef HAVE_LIBSYSTEMD
 #include <systemd/sd-daemon.h>
 
-/* What we may come to serve: not echo, which a build that knows it would not serve. */
-static const char *const reserved[] = { "metrics" };
-
 static int option_of(int fd, int name)
 {
     int value = -1;
@@ -77,9 +74,10 @@ static const char *find_service(const char *name, struct endpoint *endpoint)
     char scheme[ACTIVATION_TEXT_MAX];
     const char *wrong;
 
-    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
-        if (strcmp(name, reserved[i]) == 0)
-            return "unknown service";
+    if (strcmp(name, "metrics") == 0) {
+        endpoint->transport = ENDPOINT_HTTP;
+        return own == ENDPOINT_TCP ? NULL : "metrics are served at a TCP socket only";
+    }
     if (strchr(name, '+') != NULL || strcmp(name, "tls") == 0)
         snprintf(scheme, sizeof(scheme), "%s", name);
     else if (is_service(name))

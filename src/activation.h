@@ -3,7 +3,8 @@
  * each of them is to serve.
  *
  * What a socket is, the socket says: a listening stream is TCP or unix, a datagram socket UDP. Its
- * name (FileDescriptorName=) may be `SERVICE` or `SERVICE+TRANSPORT`; any other name means echo.
+ * name (FileDescriptorName=) may be `SERVICE`, `SERVICE+TRANSPORT`, or `metrics`, whose transport is
+ * ENDPOINT_HTTP; any other name means echo.
  */
 #ifndef ECHOD_ACTIVATION_H
 #define ECHOD_ACTIVATION_H

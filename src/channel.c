@@ -165,6 +165,12 @@ void channel_listen(struct channel *channel, bool on)
         event_del(channel->readable);
 }
 
+void channel_go_first(struct channel *channel)
+{
+    event_priority_set(channel->readable, REACTOR_FIRST);
+    event_priority_set(channel->writable, REACTOR_FIRST);
+}
+
 /* The descriptor that came with MESSAGE, or -1. */
 static int passed_descriptor(struct msghdr *message)
 {
@@ -177,7 +183,7 @@ static int passed_descriptor(struct msghdr *message)
     return fd;
 }
 
-/* One frame. 0: there is none now, -1: nor will there be. */
+/* One frame: its bytes. 0: there is none now, -1: nor will there be. */
 static int receive(struct channel *channel)
 {
     unsigned char payload[CHANNEL_PAYLOAD_MAX];
@@ -202,7 +208,7 @@ static int receive(struct channel *channel)
     }
     channel->handler->received(channel->context, type, payload, (size_t) length - sizeof(type),
                                passed);
-    return 1;
+    return (int) length;
 }
 
 /* One frame a call: the handler may do anything, and the demultiplexer tells of the rest. */
@@ -218,6 +224,16 @@ static void on_readable(evutil_socket_t fd, short what, void *context)
     event_del(channel->writable);
     channel->has_ended = true;
     channel->handler->ended(channel->context);
+}
+
+/* As many bytes as there are at first: who goes on sending is not to hold us. */
+void channel_receive_waiting(struct channel *channel)
+{
+    int left = 0, length = 1;
+
+    (void) ioctl(channel->fd, FIONREAD, &left);
+    for (; left > 0 && length > 0; left -= length)
+        length = receive(channel);
 }
 
 void channel_receive_rest(struct channel *channel)

@@ -53,6 +53,12 @@ uint64_t channel_taken(const struct channel *channel);
 /* Are frames to be received? At first they are. Those that are not wait at the sender. */
 void channel_listen(struct channel *channel, bool on);
 
+/* What comes by it is received before all other events of its reactor that are ready. */
+void channel_go_first(struct channel *channel);
+
+/* Receives what has come by now, in this call; nothing may free the channel. Tells of no end. */
+void channel_receive_waiting(struct channel *channel);
+
 /* The other end is gone, or about to: receives what it has sent, in this call. Tells of no end. */
 void channel_receive_rest(struct channel *channel);
 

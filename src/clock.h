@@ -17,7 +17,16 @@ static inline int64_t clock_ms(void)
     return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Nanoseconds since the same start, exact: for latencies. */
+/* Milliseconds since 1970, as the machine's clock has it; it may be set back. */
+static inline int64_t clock_unix_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Nanoseconds since clock_ms's start, exact: for latencies. */
 static inline uint64_t clock_ns(void)
 {
     struct timespec now;

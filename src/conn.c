@@ -302,6 +302,7 @@ static void on_received(struct conn *conn, struct evbuffer *data)
 
     conn->received += bytes;
     stats_add(&conn->origin->stats->counter[STATS_received_bytes], bytes);
+    stats_add(&conn->origin->stats->counter[STATS_reads], 1);
     touch(conn);
     conn->received_at = conn->last_active;
     log_received(conn, data, bytes);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "defaults.h"
+#include "heartbeat.h"
 #include "hubs.h"
 #include "log.h"
 #include "reactor.h"
@@ -29,6 +31,7 @@ struct member {
     struct spawned spawned;
     struct channel *channel; /* NULL: it does not run */
     bool is_ready, has_left; /* left: its end of the channel is closed */
+    bool is_hung;            /* it was killed for that */
     struct share shares[SHARED_FRAMES];
     int64_t started_at;
     int64_t backoff; /* what the last replacement had to wait, ms */
@@ -42,6 +45,7 @@ struct crew {
     struct crew_events events;
     bool was_ready, is_draining;
     struct hubs *hubs;
+    struct heartbeat *heartbeat;
     struct event *reap_again, *share_again;
     unsigned count;
     struct member members[];
@@ -177,7 +181,12 @@ static bool assign(struct member *member, const struct member *owner)
     return complete;
 }
 
-/* While OWNER is away, somebody else accepts what is queued at its own sockets. */
+static bool can_stand_in(const struct member *member)
+{
+    return member->is_ready && !heartbeat_is_silent(member->crew->heartbeat, member->number);
+}
+
+/* While OWNER is away, or hangs, somebody else accepts what is queued at its own sockets. */
 static void find_deputy(struct member *owner)
 {
     struct crew *crew = owner->crew;
@@ -185,7 +194,7 @@ static void find_deputy(struct member *owner)
     if (owner->deputy != NULL || !sockets_are_own(crew->setup->sockets))
         return;
     for (unsigned i = 0; i < crew->count && owner->deputy == NULL; i++)
-        if (crew->members[i].is_ready)
+        if (can_stand_in(&crew->members[i]))
             owner->deputy = &crew->members[i];
     if (owner->deputy != NULL)
         assign(owner->deputy, owner);
@@ -234,6 +243,7 @@ static void on_ready(struct member *member)
     struct crew *crew = member->crew;
 
     member->is_ready = true;
+    heartbeat_answered(crew->heartbeat, member->number);
     log_member(member, LOG_NOTICE, "worker-started", NULL);
     dismiss_deputy(member);
     if (!crew->is_draining)
@@ -257,6 +267,8 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         on_ready(member);
     } else if (type < SHARED_FRAMES && length == sizeof(bool) && member->shares[type].unheard > 0) {
         on_shared(member, type, *(const unsigned char *) payload != 0);
+    } else if (type == FRAME_BEAT && member->is_ready) {
+        heartbeat_answered(crew->heartbeat, member->number);
     } else if (type == FRAME_SLOT) {
         pass_on_slot(crew, member);
     } else if (type == FRAME_PAUSED && length == sizeof(reason)) {
@@ -304,6 +316,7 @@ static int open_channel(struct member *member)
 
 static void close_channel(struct member *member)
 {
+    heartbeat_forget(member->crew->heartbeat, member->number);
     hubs_leave(member->crew->hubs, member->number);
     channel_free(member->channel);
     member->channel = NULL;
@@ -316,8 +329,9 @@ static bool start_member(struct member *member)
 {
     int fd = open_channel(member), error;
 
-    member->has_left = false;
+    member->has_left = member->is_hung = false;
     member->started_at = clock_ms();
+    heartbeat_expect(member->crew->heartbeat, member->number);
     if (fd >= 0 && spawn_start(&member->spawned, member->crew->setup->options->model, run_member,
                                member, fd))
         return true;
@@ -394,6 +408,56 @@ static void on_died(struct member *member, const char *cause)
     }
 }
 
+static void describe_hang(const struct member *member, char *cause, size_t size)
+{
+    if (member->is_ready)
+        snprintf(cause, size, "no heartbeat for %d s", HEARTBEATS_HUNG * HEARTBEAT_MS / 1000);
+    else
+        snprintf(cause, size, "not ready after %d s", HEARTBEATS_STARTING * HEARTBEAT_MS / 1000);
+}
+
+/* What cannot be sent for want of memory is no question; who has left will not answer any. */
+static bool on_ask(void *context, unsigned number)
+{
+    const struct crew *crew = context;
+    const struct member *member = &crew->members[number];
+
+    return channel_send(member->channel, FRAME_BEAT, NULL, 0, -1) || member->has_left;
+}
+
+static void on_look(void *context, unsigned number)
+{
+    const struct crew *crew = context;
+
+    channel_receive_waiting(crew->members[number].channel);
+}
+
+/* Who is queued at its own sockets is not to wait until it answers, or is killed. */
+static void on_silent(void *context, unsigned number, bool is_silent)
+{
+    struct crew *crew = context;
+
+    if (!is_silent)
+        dismiss_deputy(&crew->members[number]);
+    else if (!crew->is_draining)
+        find_deputy(&crew->members[number]);
+}
+
+/* A process that is killed is replaced as any that dies; with a thread all end, as in a crash. */
+static void on_hung(void *context, unsigned number)
+{
+    struct crew *crew = context;
+    struct member *member = &crew->members[number];
+    char cause[CAUSE_MAX];
+
+    member->is_hung = true;
+    if (spawn_strike(&member->spawned))
+        return;
+    describe_hang(member, cause, sizeof(cause));
+    log_member(member, LOG_ERR, "worker-died", cause);
+    crew->events.failed(crew->events.context);
+}
+
 static bool is_anyone_left(const struct crew *crew)
 {
     for (unsigned i = 0; i < crew->count; i++)
@@ -416,6 +480,8 @@ void crew_reap(struct crew *crew)
                 is_someone_leaving = true;
             continue;
         }
+        if (member->is_hung)
+            describe_hang(member, cause, sizeof(cause));
         clean_up(member, CLOSE_CRASH);
         if (!crew->is_draining)
             on_died(member, cause);
@@ -439,6 +505,7 @@ static void on_reap_again(evutil_socket_t fd, short what, void *context)
 struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
                       const struct crew_events *events)
 {
+    struct heartbeat_events beats = { on_ask, on_look, on_silent, on_hung, NULL };
     unsigned count = (unsigned) setup->options->workers;
     struct crew *crew = calloc(1, sizeof(*crew) + count * sizeof(struct member));
     bool complete;
@@ -452,7 +519,10 @@ struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
     crew->reap_again = event_new(base, -1, 0, on_reap_again, crew);
     crew->share_again = event_new(base, -1, 0, on_share_again, crew);
     crew->hubs = hubs_new(base, setup);
-    complete = crew->reap_again != NULL && crew->share_again != NULL && crew->hubs != NULL;
+    beats.context = crew;
+    crew->heartbeat = heartbeat_new(base, count, &beats);
+    complete = crew->reap_again != NULL && crew->share_again != NULL && crew->hubs != NULL &&
+               crew->heartbeat != NULL;
     for (unsigned i = 0; i < count; i++) {
         struct member *member = &crew->members[i];
 
@@ -476,6 +546,7 @@ void crew_free(struct crew *crew)
         reactor_free_event(crew->members[i].respawn);
     }
     hubs_free(crew->hubs);
+    heartbeat_free(crew->heartbeat);
     reactor_free_event(crew->reap_again);
     reactor_free_event(crew->share_again);
     free(crew);
@@ -488,6 +559,23 @@ bool crew_start(struct crew *crew)
             log_failure(LOG_ERR, "worker-failed", "start", errno);
             return false;
         }
+    return true;
+}
+
+struct crew_worker crew_worker(const struct crew *crew, unsigned number)
+{
+    const struct member *member = &crew->members[number];
+
+    return (struct crew_worker){ .pid = member->spawned.running ? member->spawned.pid : 0,
+                                 .is_ready = member->is_ready,
+                                 .is_silent = heartbeat_is_silent(crew->heartbeat, number) };
+}
+
+bool crew_is_answering(const struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (heartbeat_is_silent(crew->heartbeat, i))
+            return false;
     return true;
 }
 

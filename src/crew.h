@@ -1,7 +1,7 @@
 /*
  * crew: the workers, started, watched and replaced; which of them accepts at which socket.
  *
- * A worker that dies is replaced: at once if it had settled, else after a back-off that doubles,
+ * A worker that dies, or hangs and is killed, is replaced: at once if it had settled, else after a back-off that doubles,
  * and meanwhile another one accepts at its sockets. No client is refused: the sockets are open
  * here all the time.
  */
@@ -9,6 +9,7 @@
 #define ECHOD_CREW_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "worker.h"
 
@@ -18,11 +19,19 @@ struct event_base;
 /* What the crew tells; none of these may call crew_free. */
 struct crew_events {
     void (*ready)(void *context);  /* every worker serves, for the first time */
-    void (*failed)(void *context); /* one died before that */
+    /* One died before that, or it is a thread that hangs: it is only ended by ending us. */
+    void (*failed)(void *context);
     void (*ended)(void *context);  /* after crew_drain: the last one is gone */
     void (*paused)(void *context, enum pause_reason reason);
     void (*shared)(void *context); /* no worker uses anything else than it was told last */
     void *context;
+};
+
+/* One of them, for those who look at us. */
+struct crew_worker {
+    pid_t pid; /* 0: it does not run; of a thread, that of us all */
+    bool is_ready;  /* it serves, as far as it says... */
+    bool is_silent; /* ... but it does not answer now */
 };
 
 /* A crew without workers yet; SETUP has to outlive it. NULL: no memory. */
@@ -35,6 +44,12 @@ bool crew_start(struct crew *crew);
 
 /* Some child process has ended (SIGCHLD): find out whether it was one of ours. */
 void crew_reap(struct crew *crew);
+
+/* Worker NUMBER, from 0, as it is now. */
+struct crew_worker crew_worker(const struct crew *crew, unsigned number);
+
+/* Do all workers that serve answer? */
+bool crew_is_answering(const struct crew *crew);
 
 /*
  * Of what SETUP has for all workers some has changed: CHANGED has bits, 1 << FRAME_TLS for the

@@ -94,6 +94,20 @@
 #define RESPAWN_FIRST_MS 100
 #define RESPAWN_MOST_MS 5000
 
+/* How often workers are asked whether they are alive: one small frame each, which nobody notices. */
+#define HEARTBEAT_MS 1000
+/* Who answered none of so many questions in a row is silent: no round of a reactor takes so long. */
+#define HEARTBEATS_SILENT 2
+/* ... and of so many hangs, for good: a machine that swaps may hold one up for seconds. Less than
+ * what a service manager usually waits for us (30 s): one worker is replaced before all are. */
+#define HEARTBEATS_HUNG 10
+/* One that starts has to serve after so many: a thousand at a time take half of it on two
+ * processors, each with a filter to make. */
+#define HEARTBEATS_STARTING 60
+/* Events that are ready are called for so long before the demultiplexer is asked again: what the
+ * supervisor says is not to wait for thousands of TLS handshakes. Costs less than 1 % then. */
+#define ROUND_MS 50
+
 /* The channel of --chat-bus. */
 #define DEFAULT_BUS_CHANNEL "echod"
 /* A bus that is away is tried again, soon because a restart takes no longer, then doubling. */
@@ -112,8 +126,33 @@
 /* "At most one line a second" about pauses. */
 #define PAUSE_LOG_MS 1000
 
+/* Of HTTP (--metrics): connections at a time. A few scrapers and browsers need a dozen; those who
+ * mean ill hold up to a MiB each, see below. */
+#define HTTP_CONNECTIONS 64
+/* How soon a request has to be there, and its answer taken: who is slower is none of ours. */
+#define HTTP_REQUEST_MS 10000
+#define HTTP_ANSWER_MS 10000
+/* ... and when all places are taken. Whoever asks does so at once; an answer has left for the
+ * kernel at once, unless the reader is slow. */
+#define HTTP_CROWDED_REQUEST_MS 100
+#define HTTP_CROWDED_ANSWER_MS 1000
+/* How long a connection may wait for its next request: scrapes come every 15 to 60 seconds. */
+#define HTTP_IDLE_MS 90000
+/* A request line and headers, bytes: a browser's, with the cookies of all that localhost serves. A
+ * header of one byte takes libevent a hundred. */
+#define HTTP_HEADERS_MOST 8192
+/* A body, which nobody needs: so that it is the method that is refused. */
+#define HTTP_BODY_MOST 8192
+/* Memory that has to be there before libevent takes what a request needs, a few KiB. */
+#define HTTP_MEMORY 65536
+/* What is received ahead of that: more than any request may have at a time. */
+#define HTTP_INPUT_MOST 32768
+
 /* How often the service manager is told of the connections: it tells others in turn. */
 #define NOTIFY_STATUS_MS 1000
+/* While we are not well, how often that is looked at: once we are it hears so without delay, as it
+ * may have waited for nearly all of its time. */
+#define NOTIFY_WELL_MS 100
 
 /* What is received in one piece: as much as a raw loop would. More did not pay. */
 #define BULK_READ 65536

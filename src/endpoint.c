@@ -12,11 +12,12 @@ static const char *const service_names[ENDPOINT_SERVICES] = {
     [ENDPOINT_CHAT] = "chat",
 };
 
-static const char *const transport_names[ENDPOINT_TRANSPORTS] = {
+static const char *const transport_names[ENDPOINT_TRANSPORTS + 1] = {
     [ENDPOINT_TCP] = "tcp",
     [ENDPOINT_TLS] = "tls",
     [ENDPOINT_UDP] = "udp",
     [ENDPOINT_UNIX] = "unix",
+    [ENDPOINT_HTTP] = "http",
 };
 
 /* Are the first LENGTH bytes of TEXT all of WORD? */
@@ -56,6 +57,11 @@ const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endp
     endpoint->service = (enum endpoint_service) service;
     endpoint->transport = (enum endpoint_transport) transport;
     return NULL;
+}
+
+const char *endpoint_service_name(enum endpoint_service service)
+{
+    return service_names[service];
 }
 
 const char *endpoint_transport_name(enum endpoint_transport transport)
@@ -244,6 +250,13 @@ const char *endpoint_parse(const char *text, struct endpoint *endpoint)
     if (wrong == NULL && text[length] == '?')
         wrong = parse_parameters(text + length + 1, endpoint);
     return wrong;
+}
+
+const char *endpoint_parse_http(const char *text, struct endpoint *endpoint)
+{
+    *endpoint = (struct endpoint){ .transport = ENDPOINT_HTTP, .mode = -1, .text = text };
+    return strstr(text, "://") == NULL ? parse_host(text, strlen(text), true, endpoint)
+                                       : "not HOST:PORT";
 }
 
 static bool is_listed(const struct address *list, size_t count, const struct address *address)

@@ -20,7 +20,8 @@ enum endpoint_transport {
     ENDPOINT_TLS,
     ENDPOINT_UDP,
     ENDPOINT_UNIX,
-    ENDPOINT_TRANSPORTS
+    ENDPOINT_TRANSPORTS,                 /* of endpoints; and: */
+    ENDPOINT_HTTP = ENDPOINT_TRANSPORTS, /* what --metrics serves */
 };
 
 /* What the user wrote, understood but not yet resolved. */
@@ -42,12 +43,16 @@ struct endpoint {
  */
 const char *endpoint_parse(const char *text, struct endpoint *endpoint);
 
+/* The same of an address alone, as the short forms have it; the transport is ENDPOINT_HTTP. */
+const char *endpoint_parse_http(const char *text, struct endpoint *endpoint);
+
 /*
  * The same of `[SERVICE+]TRANSPORT` alone, the first LENGTH bytes of SCHEME; changes nothing else
  * in *ENDPOINT, and nothing at all if it is wrong.
  */
 const char *endpoint_parse_scheme(const char *scheme, size_t length, struct endpoint *endpoint);
 
+const char *endpoint_service_name(enum endpoint_service service);
 const char *endpoint_transport_name(enum endpoint_transport transport);
 
 /*

@@ -25,21 +25,29 @@ src_libechod_a_SOURCES = \
 	src/descriptors.c src/descriptors.h \
 	src/echo.c src/echo.h \
 	src/endpoint.c src/endpoint.h \
+	src/exposition.c src/exposition.h \
 	src/fastpath.c src/fastpath.h \
 	src/files.c src/files.h \
 	src/gauge.c src/gauge.h \
+	src/heartbeat.c src/heartbeat.h \
+	src/http.c src/http.h \
 	src/hubs.c src/hubs.h \
 	src/keptfile.c src/keptfile.h \
 	src/limits.c src/limits.h \
 	src/listener.c src/listener.h \
 	src/log.c src/log.h \
+	src/mediatype.c src/mediatype.h \
+	src/metrics.c src/metrics.h \
 	src/notify.c src/notify.h \
 	src/options.c src/options.h \
+	src/page.c src/page.h \
+	src/parts.c src/parts.h \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
 	src/privileges.c src/privileges.h \
 	src/proxy.c src/proxy.h \
 	src/quota.c src/quota.h \
+	src/quote.c src/quote.h \
 	src/rates.c src/rates.h \
 	src/redisbus.h \
 	src/reactor.c src/reactor.h \
@@ -52,6 +60,7 @@ src_libechod_a_SOURCES = \
 	src/spare.c src/spare.h \
 	src/spawn.c src/spawn.h \
 	src/stats.c src/stats.h \
+	src/statusjson.c src/statusjson.h \
 	src/supervisor.c src/supervisor.h \
 	src/tcp.c src/tcp.h \
 	src/tls.h \
@@ -70,6 +79,14 @@ endif
 if HAVE_LIBSECCOMP
 src_libechod_a_SOURCES += src/sandbox.c
 endif
+
+# The status page as what a C array begins with.
+EXTRA_DIST += src/page.html
+CLEANFILES += src/page.inc src/page.inc.new
+src/page.inc: src/page.html
+	$(AM_V_GEN)$(MKDIR_P) src && od -A n -t x1 -v $(srcdir)/src/page.html | \
+		sed 's/ *\([0-9a-f][0-9a-f]\)/0x\1,/g' > $@.new && mv $@.new $@
+src/page.$(OBJEXT): src/page.inc
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c

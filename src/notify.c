@@ -22,13 +22,13 @@ struct notify {
     int fd; /* a datagram socket */
     struct sockaddr_un manager;
     socklen_t manager_length;
-    notify_count *count;
-    void *context;
+    struct notify_facts facts;
     const char *state; /* what we do, as a word of STATUS; NULL: nothing that it has to know yet */
     uint64_t told;     /* connections, in the last STATUS */
     char owed[TEXT_MAX]; /* a change of state that it had no room for */
     struct event *tick;
-    struct event *alive; /* pending: we are to say so */
+    struct event *alive;    /* pending: we are to say so... */
+    int64_t alive_interval; /* ... as often, in ms; 0: never */
 };
 
 static bool connect_manager(struct notify *notify)
@@ -57,7 +57,7 @@ static void tell_state(struct notify *notify, const char *text)
 /* CHANGE, if any, with STATUS. */
 static void tell_status(struct notify *notify, const char *change)
 {
-    uint64_t now = notify->count(notify->context);
+    uint64_t now = notify->facts.connections(notify->facts.context);
     char text[TEXT_MAX];
 
     snprintf(text, sizeof(text), "%sSTATUS=%s, %" PRIu64 " connection%s", change, notify->state,
@@ -78,15 +78,22 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     if (notify->owed[0] != '\0' && !tell(notify, notify->owed))
         return;
     notify->owed[0] = '\0';
-    if (notify->state != NULL && notify->count(notify->context) != notify->told)
+    if (notify->state != NULL && notify->facts.connections(notify->facts.context) != notify->told)
         tell_status(notify, "");
 }
 
 static void on_alive(evutil_socket_t fd, short what, void *context)
 {
+    struct notify *notify = context;
+    int64_t next = notify->alive_interval;
+
     (void) fd;
     (void) what;
-    tell(context, "WATCHDOG=1");
+    if (notify->facts.is_well(notify->facts.context))
+        tell(notify, "WATCHDOG=1");
+    else if (next > NOTIFY_WELL_MS)
+        next = NOTIFY_WELL_MS;
+    reactor_start_timer(notify->alive, next);
 }
 
 /* A decimal number of the environment; 0: there is none. */
@@ -122,16 +129,17 @@ static bool open_manager(struct notify *notify, const char *name)
 static bool make_timers(struct notify *notify, struct event_base *base)
 {
     notify->tick = event_new(base, -1, EV_PERSIST, on_tick, notify);
-    notify->alive = event_new(base, -1, EV_PERSIST, on_alive, notify);
+    notify->alive = event_new(base, -1, 0, on_alive, notify);
     if (notify->tick == NULL || notify->alive == NULL)
         return false;
     reactor_start_timer(notify->tick, NOTIFY_STATUS_MS);
-    if (alive_interval_ms() > 0)
-        reactor_start_timer(notify->alive, alive_interval_ms());
+    notify->alive_interval = alive_interval_ms();
+    if (notify->alive_interval > 0)
+        reactor_start_timer(notify->alive, notify->alive_interval);
     return true;
 }
 
-struct notify *notify_new(struct event_base *base, notify_count *count, void *context)
+struct notify *notify_new(struct event_base *base, const struct notify_facts *facts)
 {
     const char *name = getenv("NOTIFY_SOCKET");
     struct notify *notify;
@@ -140,7 +148,7 @@ struct notify *notify_new(struct event_base *base, notify_count *count, void *co
         return NULL;
     notify = calloc(1, sizeof(*notify));
     if (notify != NULL) {
-        *notify = (struct notify){ .fd = -1, .count = count, .context = context };
+        *notify = (struct notify){ .fd = -1, .facts = *facts };
         if (open_manager(notify, name) && make_timers(notify, base))
             return notify;
     }
@@ -178,10 +186,13 @@ void notify_reloading(struct notify *notify)
     tell_state(notify, text);
 }
 
-void notify_stopping(struct notify *notify)
+void notify_stopping(struct notify *notify, int64_t most)
 {
+    char change[TEXT_MAX];
+
     if (notify == NULL)
         return;
     notify->state = "Draining";
-    tell_status(notify, "STOPPING=1\n");
+    snprintf(change, sizeof(change), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64 "\n", most * 1000);
+    tell_status(notify, change);
 }

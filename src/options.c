@@ -23,7 +23,7 @@ enum { HAS_TLS = false };
 
 static cmdline_setter set_workers, set_model, set_backend, add_allow, add_deny, set_proxies;
 static cmdline_setter set_tls_file, set_self_signed, set_min_version;
-static cmdline_setter set_user, set_sandbox, set_chat_bus;
+static cmdline_setter set_user, set_sandbox, set_metrics, set_chat_bus;
 static void list_backends(const struct cmdline *cmdline);
 
 #define TARGET(member) .target = offsetof(struct options, member)
@@ -52,6 +52,8 @@ static const struct cmdline_option table[] = {
       RANGE(1, CMDLINE_TIME_MOST), .help = "for a TLS handshake or PROXY header (default 10s)" },
     { "drain-timeout", 0, "TIME", cmdline_time, TARGET(drain_timeout),
       RANGE(0, CMDLINE_TIME_MOST), .help = "what connections get at shutdown (default 10s)" },
+    { "drain-delay", 0, "TIME", cmdline_time, TARGET(drain_delay), RANGE(0, CMDLINE_TIME_MOST),
+      .help = "at shutdown, how long to serve on (default 0)" },
     { "allow", 0, "LIST", add_allow,
       .help = "serve these only: CIDR[,...], or @FILE" },
     { "deny", 0, "LIST", add_deny, .help = "refuse these, also if they are allowed" },
@@ -73,6 +75,8 @@ static const struct cmdline_option table[] = {
       .help = "root directory once the sockets are bound" },
     { "sandbox", 0, "on|off", set_sandbox,
       .help = "filter system calls (default on)" },
+    { "metrics", 0, "HOST:PORT", set_metrics,
+      .help = "serve metrics and a status page, by HTTP" },
     { "chat-bus", 0, "redis://HOST:PORT[/CHANNEL]", set_chat_bus,
       .help = "join the chats of several servers" },
     { "pid-file", 0, "FILE", cmdline_text, TARGET(pid_file),
@@ -224,6 +228,15 @@ static const char *set_sandbox(const struct cmdline_option *option, void *target
     return strcmp(value, "off") == 0 ? NULL : "neither on nor off";
 }
 
+static const char *set_metrics(const struct cmdline_option *option, void *target,
+                               const char *value)
+{
+    struct options *options = target;
+
+    (void) option;
+    return endpoint_parse_http(value, &options->metrics);
+}
+
 static const char *set_chat_bus(const struct cmdline_option *option, void *target,
                                 const char *value)
 {
@@ -302,13 +315,16 @@ static enum cmdline_result parse_endpoints(struct options *options, char **texts
 static enum cmdline_result check_endpoints(struct options *options, char **texts, size_t count,
                                            const struct activation *passed)
 {
+    bool is_any_served = false;
+
     for (size_t i = 0; i < passed->count; i++) {
         const char *wrong = check_endpoint(options, &passed->list[i].endpoint);
 
         if (wrong != NULL)
             return cmdline_wrong(wrong, passed->list[i].text);
+        is_any_served = is_any_served || passed->list[i].endpoint.transport != ENDPOINT_HTTP;
     }
-    return count == 0 && passed->count > 0 ? CMDLINE_RUN : parse_endpoints(options, texts, count);
+    return count == 0 && is_any_served ? CMDLINE_RUN : parse_endpoints(options, texts, count);
 }
 
 static const char *access_option(const struct access_source *source)

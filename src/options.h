@@ -30,7 +30,7 @@ struct options {
     uint64_t udp_rate;        /* datagrams a second per source; 0: no limit */
     uint64_t idle_timeout;    /* 0: never */
     uint64_t handshake_timeout;
-    uint64_t drain_timeout;
+    uint64_t drain_timeout, drain_delay;
     struct access_source *access; /* of --allow and --deny, in order */
     size_t access_count;
     struct access_list proxies; /* of --proxy-protocol */
@@ -45,7 +45,8 @@ struct options {
     size_t bus_server_count;
     const char *user, *chroot; /* NULL: they stay */
     enum sandbox_choice sandbox;
-    const char *pid_file; /* NULL: none */
+    struct endpoint metrics; /* text NULL: none */
+    const char *pid_file;    /* NULL: none */
     uint64_t verbose;
     bool quiet;
     bool to_syslog;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/select.h>
 
+#include "defaults.h"
+
 static void ignore(evutil_socket_t fd, short what, void *context)
 {
     (void) fd;
@@ -26,6 +28,17 @@ static bool reserve_timers(struct event_base *base)
     return reserved;
 }
 
+/*
+ * Between the events of a lower priority the demultiplexer is asked again when they take long: it
+ * tells of at most 4096 at a time, and next of those that it did not tell of.
+ */
+static bool limit_rounds(struct event_config *config)
+{
+    const struct timeval most = { .tv_usec = ROUND_MS * 1000 };
+
+    return event_config_set_max_dispatch_interval(config, &most, -1, REACTOR_FIRST + 1) == 0;
+}
+
 struct event_base *reactor_new(const char *backend)
 {
     struct event_config *config = event_config_new();
@@ -33,14 +46,16 @@ struct event_base *reactor_new(const char *backend)
 
     if (config == NULL)
         return NULL;
-    if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV) != 0)
+    if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV) != 0 ||
+        !limit_rounds(config))
         goto out;
     for (const char **other = reactor_backends(); *other != NULL; other++)
         if (backend != NULL && strcmp(*other, backend) != 0 &&
             event_config_avoid_method(config, *other) != 0)
             goto out;
     base = event_base_new_with_config(config);
-    if (base != NULL && !reserve_timers(base)) {
+    if (base != NULL && (event_base_priority_init(base, REACTOR_PRIORITIES) != 0 ||
+                         !reserve_timers(base))) {
         event_base_free(base);
         base = NULL;
     }

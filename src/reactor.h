@@ -8,6 +8,9 @@
 struct event;
 struct event_base;
 
+/* The priority of events that are called before all others; of itself an event has a lower one. */
+enum { REACTOR_FIRST, REACTOR_PRIORITIES = 2 };
+
 /*
  * A new reactor on the event demultiplexer BACKEND (NULL: the best). It takes no lock and may not
  * be shared between threads; it reads nothing from the environment. NULL on failure.

@@ -155,13 +155,17 @@ bool spawn_has_ended(struct spawned *spawned, char *cause, size_t size, bool *ha
     return true;
 }
 
+bool spawn_strike(const struct spawned *spawned)
+{
+    return spawned->model == SPAWN_PROCESS && kill(spawned->pid, SIGKILL) == 0;
+}
+
 bool spawn_kill(struct spawned *spawned)
 {
     if (!spawned->running)
         return true;
-    if (spawned->model == SPAWN_THREAD)
+    if (!spawn_strike(spawned))
         return false;
-    kill(spawned->pid, SIGKILL);
     waitpid(spawned->pid, NULL, 0);
     spawned->running = false;
     return true;

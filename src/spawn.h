@@ -41,6 +41,9 @@ bool spawn_start(struct spawned *spawned, enum spawn_model model, spawn_function
  */
 bool spawn_has_ended(struct spawned *spawned, char *cause, size_t size, bool *has_failed);
 
+/* Ends a process, but does not wait: spawn_has_ended tells. A thread cannot be ended: false. */
+bool spawn_strike(const struct spawned *spawned);
+
 /* Ends a process at once and waits for it. A thread cannot be ended: false. */
 bool spawn_kill(struct spawned *spawned);
 

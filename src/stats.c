@@ -29,6 +29,7 @@ struct stats *stats_new(unsigned workers, unsigned endpoints)
     stats->workers = workers;
     stats->endpoints = endpoints;
     stats->started_ms = clock_ms();
+    stats->started_unix_ms = clock_unix_ms();
     return stats;
 }
 
@@ -75,6 +76,39 @@ struct stats_sum stats_sum_all(struct stats *stats)
     for (unsigned i = 0; i < stats->workers * stats->endpoints; i++)
         add_block(&sum, &stats->blocks[i]);
     return sum;
+}
+
+struct stats_sum stats_sum_endpoint(struct stats *stats, unsigned endpoint)
+{
+    struct stats_sum sum = { 0 };
+
+    for (unsigned worker = 0; worker < stats->workers; worker++)
+        add_block(&sum, stats_block(stats, worker, endpoint));
+    return sum;
+}
+
+struct stats_sum stats_sum_worker(struct stats *stats, unsigned worker)
+{
+    struct stats_sum sum = { 0 };
+
+    for (unsigned endpoint = 0; endpoint < stats->endpoints; endpoint++)
+        add_block(&sum, stats_block(stats, worker, endpoint));
+    return sum;
+}
+
+static void add_all(uint64_t *sums, const uint64_t *more, int count)
+{
+    for (int i = 0; i < count; i++)
+        sums[i] += more[i];
+}
+
+void stats_sum_add(struct stats_sum *sum, const struct stats_sum *more)
+{
+    add_all(sum->counter, more->counter, STATS_COUNTER_COUNT);
+    add_all(sum->closed, more->closed, CLOSE_REASONS);
+    add_all(sum->refused, more->refused, REFUSE_REASONS);
+    add_all(sum->dropped, more->dropped, DROP_REASONS);
+    sum->active += more->active;
 }
 
 void stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason)

@@ -13,10 +13,10 @@
 
 #include "log.h"
 
-/* Counters per worker and endpoint: (name) */
+/* Counters per worker and endpoint: (name); reads: pieces in which a stream's bytes came */
 #define STATS_COUNTERS(X)                                                                        \
-    X(accepted) X(received_bytes) X(sent_bytes) X(datagrams_received) X(datagrams_sent)         \
-    X(chat_messages)
+    X(accepted) X(received_bytes) X(sent_bytes) X(reads) X(datagrams_received)                  \
+    X(datagrams_sent) X(chat_messages)
 
 /* Why a connection was closed: (identifier, its name in log and metrics) */
 #define STATS_CLOSE_REASONS(X)                                                                   \
@@ -84,6 +84,7 @@ struct stats_sum {
 struct stats {
     unsigned workers, endpoints;
     int64_t started_ms;                     /* on clock_ms */
+    int64_t started_unix_ms;                /* the same moment, since 1970 */
     struct log_lost lost;                   /* log lines, of all processes */
     _Atomic uint64_t connections;           /* numbers given so far: unique across workers */
     _Atomic uint64_t worker_restarts;       /* written by the supervisor, as are the next two */
@@ -107,7 +108,13 @@ static inline void stats_add(_Atomic uint64_t *counter, uint64_t amount)
                           memory_order_release);
 }
 
+/* Of all workers and endpoints; of all workers at ENDPOINT; of WORKER at all endpoints. */
 struct stats_sum stats_sum_all(struct stats *stats);
+struct stats_sum stats_sum_endpoint(struct stats *stats, unsigned endpoint);
+struct stats_sum stats_sum_worker(struct stats *stats, unsigned worker);
+
+/* Adds MORE to *SUM. */
+void stats_sum_add(struct stats_sum *sum, const struct stats_sum *more);
 
 /* WORKER is dead: what it held open is counted as closed for REASON. */
 void stats_worker_died(struct stats *stats, unsigned worker, enum close_reason reason);

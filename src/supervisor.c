@@ -11,6 +11,7 @@
 #include "crew.h"
 #include "defaults.h"
 #include "log.h"
+#include "metrics.h"
 #include "notify.h"
 #include "reactor.h"
 #include "sandbox.h"
@@ -22,6 +23,7 @@ struct supervisor {
     struct worker_setup setup;
     struct event_base *base;
     struct crew *crew;
+    struct metrics *metrics;
     struct event *signals[SIGNALS];
     struct event *pause_timer; /* pending: pauses were told of less than a second ago */
     uint32_t pauses_seen;      /* since they were last told, a bit per enum pause_reason */
@@ -29,9 +31,10 @@ struct supervisor {
     struct event *rotation;    /* of the keys for session tickets */
     struct notify *notify;     /* NULL: nobody wants to know */
     bool is_ready;             /* all workers have served */
+    struct event *delay;       /* of the drain: everybody is served still, but /readyz says no */
     struct event *deadline;    /* of the drain, and a little more */
     bool is_reloading;         /* workers have not all said yet that they use what was read */
-    int64_t drain_began;       /* 0: not draining */
+    int64_t drain_began;       /* with its delay; 0: not draining */
     struct stats_sum before_drain;
     int status;
 };
@@ -67,6 +70,7 @@ static void on_ready(void *context)
     log_number(&line, "pid", (uint64_t) getpid());
     log_end(&line);
     supervisor->is_ready = true;
+    metrics_set_state(supervisor->metrics, METRICS_SERVING);
     tell_ready(supervisor);
 }
 
@@ -153,21 +157,49 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     on_ended(supervisor);
 }
 
-static void start_drain(struct supervisor *supervisor, const char *signal_name)
+static int64_t drain_timeout(const struct supervisor *supervisor)
 {
-    int64_t timeout = (int64_t) supervisor->setup.options->drain_timeout + KILL_GRACE_MS;
+    return (int64_t) supervisor->setup.options->drain_timeout + KILL_GRACE_MS;
+}
+
+static void drain(struct supervisor *supervisor)
+{
+    supervisor->before_drain = stats_sum_all(supervisor->setup.stats);
+    reactor_start_timer(supervisor->deadline, drain_timeout(supervisor));
+    crew_drain(supervisor->crew);
+    sockets_close(supervisor->parts->sockets);
+}
+
+static void on_delay_over(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    drain(context);
+}
+
+/*
+ * Whoever looks at /readyz is told, and has --drain-delay to send nobody here any more. Before all
+ * workers serve nobody was sent.
+ */
+static void begin_drain(struct supervisor *supervisor, const char *signal_name)
+{
+    int64_t delay =
+        supervisor->is_ready ? (int64_t) supervisor->setup.options->drain_delay : 0;
     struct log_line line;
 
     supervisor->drain_began = clock_ms();
-    supervisor->before_drain = stats_sum_all(supervisor->setup.stats);
     log_begin(&line, LOG_NOTICE, "draining");
     log_text(&line, "signal", signal_name);
-    log_number(&line, "connections", supervisor->before_drain.active);
+    log_number(&line, "connections", stats_sum_all(supervisor->setup.stats).active);
+    if (delay > 0)
+        log_duration(&line, "delay", delay);
     log_end(&line);
-    notify_stopping(supervisor->notify);
-    reactor_start_timer(supervisor->deadline, timeout);
-    crew_drain(supervisor->crew);
-    sockets_close(supervisor->parts->sockets);
+    metrics_set_state(supervisor->metrics, METRICS_DRAINING);
+    notify_stopping(supervisor->notify, delay + drain_timeout(supervisor));
+    if (delay > 0)
+        reactor_start_timer(supervisor->delay, delay);
+    else
+        drain(supervisor);
 }
 
 static void on_terminate(evutil_socket_t number, short what, void *context)
@@ -176,7 +208,7 @@ static void on_terminate(evutil_socket_t number, short what, void *context)
 
     (void) what;
     if (supervisor->drain_began == 0) {
-        start_drain(supervisor, number == SIGTERM ? "SIGTERM" : "SIGINT");
+        begin_drain(supervisor, number == SIGTERM ? "SIGTERM" : "SIGINT");
     } else {
         crew_kill(supervisor->crew, CLOSE_FORCED);
         stop(supervisor, 1);
@@ -353,6 +385,23 @@ static uint64_t count_connections(void *context)
     return stats_sum_all(supervisor->setup.stats).active;
 }
 
+/* NULL: no memory. */
+static struct metrics *open_metrics(struct supervisor *supervisor)
+{
+    const struct supervisor_parts *parts = supervisor->parts;
+    const struct metrics_facts facts = { supervisor->setup.stats, parts->sockets,
+                                         supervisor->crew };
+
+    return metrics_new(supervisor->base, parts->metrics, &facts);
+}
+
+static bool is_well(void *context)
+{
+    const struct supervisor *supervisor = context;
+
+    return crew_is_answering(supervisor->crew);
+}
+
 /* On false release() gets the half-made one. */
 static bool init(struct supervisor *supervisor)
 {
@@ -368,19 +417,23 @@ static bool init(struct supervisor *supervisor)
     supervisor->pause_timer = event_new(supervisor->base, -1, 0, on_pause_timer, supervisor);
     supervisor->rotation =
         event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
+    supervisor->delay = event_new(supervisor->base, -1, 0, on_delay_over, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
-    return supervisor->crew != NULL && supervisor->pause_timer != NULL &&
-           supervisor->rotation != NULL && supervisor->deadline != NULL &&
-           watch_signals(supervisor);
+    supervisor->metrics = open_metrics(supervisor);
+    return supervisor->crew != NULL && supervisor->metrics != NULL &&
+           supervisor->pause_timer != NULL && supervisor->rotation != NULL &&
+           supervisor->delay != NULL && supervisor->deadline != NULL && watch_signals(supervisor);
 }
 
 static void release(struct supervisor *supervisor)
 {
     reactor_free_event(supervisor->pause_timer);
     reactor_free_event(supervisor->rotation);
+    reactor_free_event(supervisor->delay);
     reactor_free_event(supervisor->deadline);
     for (int i = 0; i < SIGNALS; i++)
         reactor_free_event(supervisor->signals[i]);
+    metrics_free(supervisor->metrics);
     notify_free(supervisor->notify);
     crew_free(supervisor->crew);
     log_count_lost_in(NULL);
@@ -432,9 +485,11 @@ static bool enter_sandbox(struct supervisor *supervisor)
 /* From here on nothing is found by its path that was not held on to. */
 static bool confine(struct supervisor *supervisor)
 {
+    const struct notify_facts facts = { count_connections, is_well, supervisor };
+
     log_open(options_log_threshold(supervisor->setup.options),
              supervisor->setup.options->to_syslog);
-    supervisor->notify = notify_new(supervisor->base, count_connections, supervisor);
+    supervisor->notify = notify_new(supervisor->base, &facts);
     if (supervisor->parts->tls != NULL)
         privileges_forbid_core();
     return give_up_privileges(supervisor->parts) && enter_sandbox(supervisor);
@@ -443,6 +498,7 @@ static bool confine(struct supervisor *supervisor)
 static void start(struct supervisor *supervisor)
 {
     sockets_announce(supervisor->parts->sockets); /* signals are heard by now */
+    sockets_announce(supervisor->parts->metrics);
     announce_certificate(supervisor->parts->tls);
     if (supervisor->parts->tls != NULL)
         reactor_start_timer(supervisor->rotation, TICKET_KEY_MS);

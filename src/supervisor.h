@@ -15,6 +15,7 @@ struct supervisor_parts {
     const struct options *options;
     const struct service *const *services; /* indexed by enum endpoint_service */
     struct sockets *sockets;               /* closed at the drain */
+    struct sockets *metrics;               /* for HTTP; they stay open until the end */
     struct tls_config *tls;                /* NULL: no endpoint needs it */
     struct access_config *access;          /* NULL: everybody is let in */
     struct pidfile *pidfile;               /* written when all workers serve */

@@ -405,6 +405,9 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
     case FRAME_SLOT:
         listeners_retry(worker->listeners);
         break;
+    case FRAME_BEAT:
+        tell(worker, FRAME_BEAT);
+        break;
     case FRAME_PAUSED: /* never sent to a worker */
         break;
     }
@@ -465,6 +468,7 @@ static bool worker_init(struct worker *worker, int fd)
         close(fd);
         return false;
     }
+    channel_go_first(worker->channel);
     TAILQ_INIT(&worker->conns.shaking);
     TAILQ_INIT(&worker->conns.active);
     TAILQ_INIT(&worker->conns.lingering);

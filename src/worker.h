@@ -33,6 +33,8 @@ enum worker_frame {
     FRAME_DRAIN,
     /* Both ways: a connection slot is free that somebody may be waiting for. */
     FRAME_SLOT,
+    /* To the worker: are you alive? Back, from its event loop: I am. */
+    FRAME_BEAT,
     /* To the supervisor: listeners pause; the payload is why (enum pause_reason, 32 bits). */
     FRAME_PAUSED,
 };

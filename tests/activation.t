@@ -271,7 +271,8 @@ def a_name_that_contradicts_is_one_line():
                                 (unix, "tls", contradiction), (udp, "tls", contradiction),
                                 (tcp, "echo+tsl", "unknown transport"),
                                 (tcp, "ecko+tcp", "unknown service"),
-                                (tcp, "metrics", "unknown service"),
+                                (unix, "metrics", "metrics are served at a TCP socket only"),
+                                (udp, "metrics", "metrics are served at a TCP socket only"),
                                 (udp, "chat", "only echo is served over udp")):
             assert refuses([one], name) == "echod: %s: descriptor 3, named %s" % (what, name)
         wrong = refuses([tcp], "echo+tls", status=2)
@@ -535,7 +536,8 @@ def ready_is_when_every_worker_serves(model):
                 log.seek(0)
                 assert len(re.findall(rb" worker-started ", log.read())) == 4
                 echod.signal(signal.SIGTERM)
-                assert manager.hear() == {"STOPPING": "1", "STATUS": "Draining, 0 connections"}
+                assert manager.hear() == {"STOPPING": "1", "EXTEND_TIMEOUT_USEC": "11000000",
+                                          "STATUS": "Draining, 0 connections"}
                 assert echod.process.wait(DEADLINE) == 0
 
 

@@ -150,7 +150,6 @@ START_TEST(names_that_say_what_cannot_be)
         { "chit+tcp", "unknown service" },
         { "chat+udp", "only echo is served over udp" },
         { "chat+unix", "not a socket of the transport that its name says" },
-        { "metrics", "unknown service" },
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {

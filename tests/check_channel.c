@@ -376,6 +376,80 @@ START_TEST(the_rest_has_an_end)
 }
 END_TEST
 
+/* The same; here the channel goes on. */
+START_TEST(what_waits_is_received_at_once)
+{
+    const struct channel_handler endless = { .received = on_received_send_more };
+    const uint32_t type = 0;
+    struct channel *channel;
+    unsigned frames = 0;
+    int fds[2];
+
+    base = reactor_new(NULL);
+    ck_assert(channel_pair(fds));
+    raw_end = fds[1];
+    channel = channel_new(base, fds[0], &endless, &frames);
+    channel_receive_waiting(channel);
+    ck_assert_uint_eq(frames, 0);
+    for (int i = 0; i < 3; i++)
+        ck_assert(send(raw_end, &type, sizeof(type), 0) == sizeof(type));
+    channel_receive_waiting(channel);
+    ck_assert_uint_eq(frames, 3);
+    channel_receive_waiting(channel);
+    ck_assert_uint_eq(frames, 6);
+    close(raw_end);
+    channel_receive_waiting(channel);
+    ck_assert_uint_eq(frames, 9);
+    channel_receive_waiting(channel);
+    ck_assert_uint_eq(frames, 9);
+    channel_free(channel);
+    event_base_free(base);
+}
+END_TEST
+
+enum { EVENTS = 20 };
+
+static struct {
+    struct event *events[EVENTS];
+    struct end *first;
+    uint32_t frames_before; /* received before any of EVENTS was called */
+    bool is_called;
+} round_of;
+
+static void on_other(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    (void) context;
+    if (!round_of.is_called)
+        round_of.frames_before = round_of.first->frames;
+    round_of.is_called = true;
+}
+
+START_TEST(one_that_goes_first_waits_for_no_other_event)
+{
+    struct end a, b;
+
+    make_channels(&a, &b);
+    channel_go_first(b.channel);
+    round_of.first = &b;
+    for (int i = 0; i < EVENTS; i++) {
+        round_of.events[i] = event_new(base, -1, 0, on_other, NULL);
+        event_active(round_of.events[i], EV_TIMEOUT, 0);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert(send_number(&a, i, -1));
+    b.wanted = 3;
+    ck_assert(loop_until(base, has_all, &b));
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    ck_assert(round_of.is_called);
+    ck_assert_uint_eq(round_of.frames_before, 3);
+    for (int i = 0; i < EVENTS; i++)
+        event_free(round_of.events[i]);
+    free_channels(&a, &b);
+}
+END_TEST
+
 START_TEST(busy_moments_of_the_kernel_lose_nothing)
 {
     static const int errors[] = { EAGAIN, ENOBUFS };
@@ -464,6 +538,8 @@ int main(void)
         the_handler_may_free_it,
         descriptors_that_no_frame_has_are_closed,
         the_rest_has_an_end,
+        what_waits_is_received_at_once,
+        one_that_goes_first_waits_for_no_other_event,
         busy_moments_of_the_kernel_lose_nothing,
         short_of_memory_it_says_so,
         a_channel_that_cannot_be_made_leaves_the_descriptor,

@@ -21,6 +21,7 @@ static struct {
     char name[64];
     int manager;
     uint64_t connections;
+    bool is_unwell;
     char heard[256];
     const char *wanted;
 } here;
@@ -30,6 +31,14 @@ static uint64_t count(void *context)
     ck_assert_ptr_eq(context, &here);
     return here.connections;
 }
+
+static bool is_well(void *context)
+{
+    ck_assert_ptr_eq(context, &here);
+    return !here.is_unwell;
+}
+
+static const struct notify_facts facts = { count, is_well, &here };
 
 static void open_manager(void)
 {
@@ -47,7 +56,7 @@ static struct notify *start(void)
     open_manager();
     here.base = reactor_new(NULL);
     setenv("NOTIFY_SOCKET", here.name, 1);
-    return notify_new(here.base, count, &here);
+    return notify_new(here.base, &facts);
 }
 
 static void stop(struct notify *notify)
@@ -97,8 +106,9 @@ START_TEST(states_are_told_at_once)
     notify_ready(notify);
     ck_assert_str_eq(hear(), "READY=1\nSTATUS=Serving, 1 connection");
     here.connections = 12;
-    notify_stopping(notify);
-    ck_assert_str_eq(hear(), "STOPPING=1\nSTATUS=Draining, 12 connections");
+    notify_stopping(notify, 11000);
+    ck_assert_str_eq(hear(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=11000000\n"
+                             "STATUS=Draining, 12 connections");
     ck_assert_str_eq(hear(), "");
     stop(notify);
 }
@@ -144,12 +154,12 @@ START_TEST(what_a_full_queue_did_not_take_is_owed)
     notify_ready(notify);
     here.connections = 3;
     loop_for(here.base, 1200);
-    notify_stopping(notify); /* the newer one */
+    notify_stopping(notify, 11000); /* the newer one */
     for (int i = 0; i < before; i++)
         ck_assert_str_eq(hear(), "X");
     ck_assert_str_eq(hear(), "");
     here.wanted = "";
-    wait_for("STOPPING=1\nSTATUS=Draining, 3 connections");
+    wait_for("STOPPING=1\nEXTEND_TIMEOUT_USEC=11000000\nSTATUS=Draining, 3 connections");
     here.connections = 2;
     wait_for("STATUS=Draining, 2 connections");
     stop(notify);
@@ -164,7 +174,7 @@ START_TEST(a_manager_that_comes_again_is_told)
     notify_ready(notify); /* to nobody */
     open_manager();
     wait_for("READY=1");
-    notify_stopping(notify);
+    notify_stopping(notify, 11000);
     ck_assert_ptr_nonnull(strstr(hear(), "STOPPING=1"));
     stop(notify);
 }
@@ -198,17 +208,49 @@ START_TEST(the_watchdog)
 }
 END_TEST
 
+START_TEST(the_watchdog_is_not_fed_while_we_are_not_well)
+{
+    struct notify *notify;
+
+    setenv("WATCHDOG_USEC", "20000", 1);
+    notify = start();
+    here.is_unwell = true;
+    loop_for(here.base, 100);
+    ck_assert_str_eq(hear(), "");
+    here.is_unwell = false;
+    wait_for("WATCHDOG=1");
+    stop(notify);
+}
+END_TEST
+
+/* Half of the manager's time was over: what is left may not be enough for another half. */
+START_TEST(the_watchdog_is_fed_as_soon_as_we_are_well)
+{
+    struct notify *notify;
+
+    setenv("WATCHDOG_USEC", "3000000", 1);
+    notify = start();
+    here.is_unwell = true;
+    loop_for(here.base, 1700);
+    ck_assert_str_eq(hear(), "");
+    here.is_unwell = false;
+    loop_for(here.base, 700);
+    ck_assert_str_eq(hear(), "WATCHDOG=1");
+    stop(notify);
+}
+END_TEST
+
 START_TEST(without_a_manager_there_is_nothing_to_do)
 {
     stop(start());
     here.base = reactor_new(NULL);
     unsetenv("NOTIFY_SOCKET");
-    ck_assert_ptr_null(notify_new(here.base, count, &here));
+    ck_assert_ptr_null(notify_new(here.base, &facts));
     setenv("NOTIFY_SOCKET", "", 1);
-    ck_assert_ptr_null(notify_new(here.base, count, &here));
+    ck_assert_ptr_null(notify_new(here.base, &facts));
     notify_ready(NULL);
     notify_reloading(NULL);
-    notify_stopping(NULL);
+    notify_stopping(NULL, 0);
     notify_free(NULL);
     event_base_free(here.base);
 }
@@ -229,7 +271,7 @@ START_TEST(one_that_cannot_be_reached_is_a_warning)
         here.base = reactor_new(NULL);
         setenv("NOTIFY_SOCKET", names[i], 1);
         capture_log_begin(LOG_WARNING);
-        ck_assert_ptr_null(notify_new(here.base, count, &here));
+        ck_assert_ptr_null(notify_new(here.base, &facts));
         text = capture_end();
         ck_assert_uint_eq(count_lines(text), 1);
         ck_assert_ptr_nonnull(strstr(text, "Z warning notify-failed what="));
@@ -252,7 +294,7 @@ START_TEST(short_of_memory)
         here.base = reactor_new(NULL);
         capture_log_begin(LOG_ERR);
         inject_fail(INJECT_MEMORY, nth, 1, ENOMEM);
-        notify = notify_new(here.base, count, &here);
+        notify = notify_new(here.base, &facts);
         failed = inject_failures(INJECT_MEMORY) > 0;
         inject_reset();
         capture_end();
@@ -271,6 +313,8 @@ int main(void)
         what_a_full_queue_did_not_take_is_owed,
         a_manager_that_comes_again_is_told,
         the_watchdog,
+        the_watchdog_is_not_fed_while_we_are_not_well,
+        the_watchdog_is_fed_as_soon_as_we_are_well,
         without_a_manager_there_is_nothing_to_do,
         one_that_cannot_be_reached_is_a_warning,
         short_of_memory,

@@ -468,6 +468,7 @@ START_TEST(help_has_every_option)
         "--list-backends",        "-m, --max-connections=N", "-i, --idle-timeout=TIME",
         "--max-per-source=N",     "--accept-rate=N",        "--udp-rate=N",
         "--drain-timeout=TIME",   "--pid-file=FILE",
+        "--drain-delay=TIME",     "--metrics=HOST:PORT",
         "--allow=LIST",           "--deny=LIST",
         "-v, --verbose",          "-q, --quiet",            "--syslog",
         "--help",                 "--version",              "tcp://localhost:7777",

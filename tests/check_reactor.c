@@ -5,6 +5,8 @@
 #include <sys/select.h>
 #include <unistd.h>
 
+#include "src/clock.h"
+#include "src/defaults.h"
 #include "src/reactor.h"
 #include "tests/harness.h"
 
@@ -111,6 +113,64 @@ START_TEST(threads_make_reactors_at_the_same_time)
 }
 END_TEST
 
+enum { SLOW_ONES = 30, SLOW_MS = 10 };
+
+static struct {
+    int pipe[2];
+    int slow; /* that were called... */
+    int slow_before; /* ... when what is first was */
+} turns;
+
+static void be_slow(evutil_socket_t fd, short what, void *context)
+{
+    int64_t end = clock_ms() + SLOW_MS;
+
+    (void) fd;
+    (void) what;
+    (void) context;
+    if (turns.slow++ == 0)
+        send_text(turns.pipe[1], "x");
+    while (clock_ms() < end)
+        continue;
+}
+
+static void be_first(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    (void) context;
+    turns.slow_before = turns.slow;
+}
+
+START_TEST(what_is_first_does_not_wait_for_a_long_round)
+{
+    for (const char **method = reactor_backends(); *method != NULL; method++) {
+        struct event_base *base = reactor_new(*method);
+        struct event *slow[SLOW_ONES], *first;
+
+        turns.slow = turns.slow_before = 0;
+        ck_assert_int_eq(pipe(turns.pipe), 0);
+        first = event_new(base, turns.pipe[0], EV_READ, be_first, NULL);
+        event_priority_set(first, REACTOR_FIRST);
+        event_add(first, NULL);
+        for (int i = 0; i < SLOW_ONES; i++) {
+            slow[i] = event_new(base, -1, 0, be_slow, NULL);
+            event_active(slow[i], EV_TIMEOUT, 0);
+        }
+        while (turns.slow < SLOW_ONES)
+            event_base_loop(base, EVLOOP_NONBLOCK);
+        ck_assert_int_gt(turns.slow_before, 0);
+        ck_assert_int_lt(turns.slow_before, 2 * ROUND_MS / SLOW_MS);
+        for (int i = 0; i < SLOW_ONES; i++)
+            event_free(slow[i]);
+        event_free(first);
+        event_base_free(base);
+        close(turns.pipe[0]);
+        close(turns.pipe[1]);
+    }
+}
+END_TEST
+
 START_TEST(only_select_is_short_of_descriptors)
 {
     ck_assert_uint_eq(reactor_descriptor_limit("select"), FD_SETSIZE);
@@ -129,6 +189,7 @@ int main(void)
         backends_have_names,
         the_list_of_backends_stays,
         threads_make_reactors_at_the_same_time,
+        what_is_first_does_not_wait_for_a_long_round,
         only_select_is_short_of_descriptors,
     };
 

@@ -53,6 +53,22 @@ START_TEST(all_is_the_sum_of_all_workers)
 }
 END_TEST
 
+START_TEST(sums_are_had_by_endpoint_and_by_worker)
+{
+    struct stats *stats = make_stats();
+    struct stats_sum one = stats_sum_endpoint(stats, 1), other = stats_sum_endpoint(stats, 0);
+
+    ck_assert_uint_eq(one.counter[STATS_accepted], 3600); /* units 2, 12 and 22 */
+    ck_assert_uint_eq(one.active, 3600 - 360 - 36);
+    ck_assert_uint_eq(stats_sum_worker(stats, 2).counter[STATS_accepted], 4300); /* 21, 22 */
+    ck_assert_uint_eq(stats_sum_worker(stats, 2).closed[CLOSE_RESET], 43);
+    stats_sum_add(&one, &other);
+    other = stats_sum_all(stats);
+    ck_assert_mem_eq(&one, &other, sizeof(one));
+    stats_free(stats);
+}
+END_TEST
+
 START_TEST(a_dead_worker_keeps_its_counts_and_holds_nothing)
 {
     struct stats *stats = make_stats();
@@ -127,6 +143,7 @@ int main(void)
     const TTest *const tests[] = {
         new_counters_are_zero,
         all_is_the_sum_of_all_workers,
+        sums_are_had_by_endpoint_and_by_worker,
         a_dead_worker_keeps_its_counts_and_holds_nothing,
         the_line_has_every_counter,
         reasons_have_the_interfaces_names,

@@ -31,6 +31,7 @@ struct plan {
 static int run(void *argument)
 {
     static const struct privileges kept;
+    static struct sockets none;
     struct plan *plan = argument;
     struct sockets_error error;
     struct endpoint endpoint;
@@ -38,7 +39,7 @@ static int run(void *argument)
     struct pidfile pidfile;
     const struct supervisor_parts parts = { .options = &plan->options, .services = services,
                                             .sockets = &sockets, .pidfile = &pidfile,
-                                            .privileges = &kept };
+                                            .metrics = &none, .privileges = &kept };
     int status;
 
     if (plan->prepare != NULL)

@@ -22,6 +22,8 @@ scenarios = \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
+	tests/page.t \
+	tests/metrics.t \
 	tests/privileges.t \
 	tests/probe.t \
 	tests/probe_transports.t \
@@ -34,7 +36,7 @@ scenarios = \
 	tests/unix.t \
 	tests/workers.t
 dist_check_SCRIPTS = $(scenarios)
-EXTRA_DIST += tests/chatters.py tests/harness.py tests/tsan.supp
+EXTRA_DIST += tests/browser.py tests/chatters.py tests/harness.py tests/tsan.supp
 
 # The service that HACKING begins with, in place of the echo.
 check_PROGRAMS += tests/example

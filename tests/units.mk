@@ -18,21 +18,27 @@ plain_units = \
 	tests/check_admission \
 	tests/check_descriptors \
 	tests/check_endpoint \
+	tests/check_exposition \
 	tests/check_gauge \
+	tests/check_heartbeat \
 	tests/check_limits \
 	tests/check_log \
 	tests/check_main \
+	tests/check_mediatype \
 	tests/check_options \
 	tests/check_keptfile \
+	tests/check_page \
 	tests/check_pidfile \
 	tests/check_privileges \
 	$(probe_units) \
 	tests/check_proxy \
 	tests/check_quota \
+	tests/check_quote \
 	tests/check_rates \
 	tests/check_reactor \
 	tests/check_source \
 	tests/check_stats \
+	tests/check_statusjson \
 	tests/check_tcp \
 	tests/check_udp
 if HAVE_LIBSYSTEMD
@@ -52,6 +58,7 @@ check_PROGRAMS += $(plain_units)
 TESTS += $(plain_units)
 
 tests_check_endpoint_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=getaddrinfo
+tests_check_heartbeat_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=reactor_start_timer
 
 # These make calls fail, libevent's too: it is linked statically, and all go through inject.c.
 if HAVE_LIBEVENT_ARCHIVE
@@ -80,6 +87,7 @@ inject_units = \
 	tests/check_credentials \
 	tests/check_datagram \
 	tests/check_fastpath \
+	tests/check_http \
 	tests/check_listener \
 	tests/check_notify \
 	tests/check_preface \
@@ -128,6 +136,8 @@ tests_check_datagram_LDFLAGS = $(inject_flags)
 tests_check_datagram_LDADD = $(inject_libraries)
 tests_check_fastpath_LDFLAGS = $(inject_flags)
 tests_check_fastpath_LDADD = $(inject_libraries)
+tests_check_http_LDFLAGS = $(inject_flags)
+tests_check_http_LDADD = $(inject_libraries)
 tests_check_listener_LDFLAGS = $(inject_flags)
 tests_check_listener_LDADD = $(inject_libraries)
 tests_check_notify_LDFLAGS = $(inject_flags)
