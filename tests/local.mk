@@ -56,8 +56,8 @@ tests_failing_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=ioctl,--wrap=fcntl,--wrap=mmap \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free \
 	-Wl,--wrap=reactor_start_timer
-tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
-	$(HIREDIS_ARCHIVE) $(SECCOMP_LIBS)
+tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(LIBSYSTEMD_LIBS) \
+	$(HIREDIS_ARCHIVE) $(LIBSECCOMP_LIBS)
 endif
 
 if HAVE_PYTHON3
