@@ -11,6 +11,7 @@ scenarios = \
 	tests/activation.t \
 	tests/chat.t \
 	tests/chat_bus.t \
+	tests/completion.t \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
@@ -19,6 +20,7 @@ scenarios = \
 	tests/floors.t \
 	tests/hostile.t \
 	tests/idle.t \
+	tests/install.t \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
