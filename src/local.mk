@@ -101,6 +101,7 @@ src_libprobe_a_SOURCES = \
 	src/probe/stream.c src/probe/stream.h \
 	src/probe/tally.c src/probe/tally.h \
 	src/probe/target.c src/probe/target.h \
+	src/probe/terminal.c src/probe/terminal.h \
 	src/probe/tls.h \
 	src/probe/window.c src/probe/window.h
 if HAVE_OPENSSL
