@@ -90,8 +90,8 @@ src/page.$(OBJEXT): src/page.inc
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
-src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
-	$(HIREDIS_LIBS) $(SECCOMP_LIBS)
+src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBSYSTEMD_LIBS) \
+	$(HIREDIS_LIBS) $(LIBSECCOMP_LIBS)
 
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a
@@ -118,6 +118,7 @@ src_libprobe_a_SOURCES = \
 	src/probe/stream.c src/probe/stream.h \
 	src/probe/tally.c src/probe/tally.h \
 	src/probe/target.c src/probe/target.h \
+	src/probe/terminal.c src/probe/terminal.h \
 	src/probe/tls.h \
 	src/probe/window.c src/probe/window.h
 if HAVE_OPENSSL

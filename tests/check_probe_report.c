@@ -1,8 +1,10 @@
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "src/probe/plot.h"
 #include "src/probe/report.h"
+#include "src/probe/terminal.h"
 #include "tests/harness.h"
 
 static struct tally tally;
@@ -124,7 +126,17 @@ START_TEST(merged_tallies)
 }
 END_TEST
 
-START_TEST(a_plot_of_two_humps)
+/* The latencies so far, as plotted in so many columns. */
+static const char *plotted(unsigned width, bool has_blocks, bool has_colour)
+{
+    struct plot_style style = { width, has_blocks, has_colour };
+
+    capture_begin(STDOUT_FILENO);
+    plot_draw(&tally.latency, &style);
+    return capture_end();
+}
+
+static void fill_two_humps(void)
 {
     begin();
     for (int i = 0; i < 160; i++)
@@ -132,20 +144,69 @@ START_TEST(a_plot_of_two_humps)
     for (int i = 0; i < 20; i++)
         histogram_add(&tally.latency, 110000);
     histogram_add(&tally.latency, 90000); /* too few for a bar, but not none */
-    capture_begin(STDOUT_FILENO);
-    plot_draw(&tally.latency, 60, false);
-    ck_assert_str_eq(capture_end(), "   47 us         160 |################ p50\n"
-                                    "   56 us           0 |\n"
-                                    "   68 us           0 |\n"
-                                    "   82 us           1 |#\n"
-                                    "  100 us          20 |## p90 p99 p99.9 max\n");
-    capture_begin(STDOUT_FILENO);
-    plot_draw(&tally.latency, 50, true);
-    ck_assert_str_eq(capture_end(), "   47 us         160 |██████ p50\n"
-                                    "   56 us           0 |\n"
-                                    "   68 us           0 |\n"
-                                    "   82 us           1 |▏\n"
-                                    "  100 us          20 |▊ p90 p99 p99.9 max\n");
+}
+
+START_TEST(a_plot_of_two_humps)
+{
+    fill_two_humps();
+    ck_assert_str_eq(plotted(60, false, false),
+                     "    from messages\n"
+                     "   47 us      160 |##################################### p50\n"
+                     "   56 us        0 |\n"
+                     "   68 us        0 |\n"
+                     "   82 us        1 |#\n"
+                     "  100 us       20 |##### p90 p99 p99.9 max\n");
+    ck_assert_str_eq(plotted(50, true, false),
+                     "    from messages\n"
+                     "   47 us      160 │███████████████████████████ p50\n"
+                     "   56 us        0 │\n"
+                     "   68 us        0 │\n"
+                     "   82 us        1 │▏\n"
+                     "  100 us       20 │███▍ p90-max\n");
+}
+END_TEST
+
+START_TEST(colour_tells_common_from_slow)
+{
+    begin();
+    for (int i = 0; i < 1000; i++)
+        histogram_add(&tally.latency, i < 920 ? 50000 : i < 995 ? 60000 : 70000);
+    ck_assert_str_eq(plotted(40, false, true),
+                     "    from messages\n"
+                     "   47 us      920 |\033[36m#############\033[m\033[1m p50 p90\033[m\n"
+                     "   56 us       75 |\033[33m#\033[m\033[1m p99\033[m\n"
+                     "   68 us        5 |\033[31m#\033[m\033[1m p99.9 max\033[m\n");
+}
+END_TEST
+
+/* The columns of the widest line of TEXT, which is ASCII. */
+static size_t widest(const char *text)
+{
+    size_t most = 0;
+
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n");
+
+        most = length > most ? length : most;
+        text += length + 1;
+    }
+    return most;
+}
+
+START_TEST(a_plot_fills_its_width)
+{
+    for (unsigned width = 30; width < 200; width++) {
+        size_t wanted = width < 40 ? 40 : width;
+
+        fill_two_humps();
+        ck_assert_uint_eq(widest(plotted(width, false, false)), wanted);
+        begin();
+        histogram_add(&tally.latency, 50000);
+        ck_assert_uint_eq(widest(plotted(width, false, false)), wanted);
+        tally.latency.buckets[1000] = UINT64_C(10000000000);
+        tally.latency.count += UINT64_C(10000000000);
+        ck_assert_uint_eq(widest(plotted(width, false, false)), wanted);
+    }
 }
 END_TEST
 
@@ -156,25 +217,26 @@ START_TEST(a_wide_plot_has_few_rows)
     begin();
     histogram_add(&tally.latency, 15000);
     histogram_add(&tally.latency, UINT64_C(9000000000));
-    capture_begin(STDOUT_FILENO);
-    plot_draw(&tally.latency, 80, false);
-    text = capture_end();
-    ck_assert_uint_le(count_lines(text), 24);
-    ck_assert_ptr_nonnull(strstr(text, "   10 us           1 |####"));
-    ck_assert_ptr_nonnull(strstr(text, "  4.7 s            1 |####"));
+    text = plotted(80, false, false);
+    ck_assert_uint_le(count_lines(text), 19);
+    ck_assert_ptr_nonnull(strstr(text, "   10 us        1 |####"));
+    ck_assert_ptr_nonnull(strstr(text, "  4.7 s         1 |####"));
+    histogram_add(&tally.latency, 1);
+    text = plotted(80, false, false);
+    ck_assert_uint_eq(count_lines(text), 21);
+    ck_assert_ptr_nonnull(strstr(text, "\n    1 ns        1 |"));
+    ck_assert_ptr_nonnull(strstr(text, "\n  3.2 s         1 |"));
 }
 END_TEST
 
 START_TEST(what_is_next_to_a_border_is_drawn_too)
 {
-    const char *row = " 1 |################ p50 p90 p99 p99.9 max\n";
+    const char *row = " 1 |#################### p50 p90 p99 p99.9 max\n";
 
     for (uint64_t value = 99000; value < 101000; value += 100) {
         begin();
         histogram_add(&tally.latency, value);
-        capture_begin(STDOUT_FILENO);
-        plot_draw(&tally.latency, 60, false);
-        ck_assert_ptr_nonnull(strstr(capture_end(), row));
+        ck_assert_ptr_nonnull(strstr(plotted(61, false, false), row));
     }
 }
 END_TEST
@@ -182,10 +244,20 @@ END_TEST
 START_TEST(a_plot_of_nothing_is_empty)
 {
     begin();
-    capture_begin(STDOUT_FILENO);
-    plot_draw(&tally.latency, 80, true);
-    ck_assert_str_eq(capture_end(), "");
-    ck_assert_uint_ge(plot_width(), 1);
+    ck_assert_str_eq(plotted(80, true, true), "");
+}
+END_TEST
+
+START_TEST(the_width_is_of_the_user_or_the_terminal)
+{
+    setenv("COLUMNS", "50", 1);
+    ck_assert_uint_eq(terminal_width(STDOUT_FILENO), 50);
+    setenv("COLUMNS", "many", 1);
+    ck_assert_uint_ge(terminal_width(STDOUT_FILENO), 1);
+    unsetenv("COLUMNS");
+    ck_assert_uint_eq(terminal_width(-1), 80);
+    setenv("COLUMNS", "99999999999999999999", 1);
+    ck_assert_uint_eq(terminal_width(-1), 1000);
 }
 END_TEST
 
@@ -198,9 +270,12 @@ int main(void)
         a_summary_of_nothing_has_no_latencies,
         merged_tallies,
         a_plot_of_two_humps,
+        colour_tells_common_from_slow,
+        a_plot_fills_its_width,
         a_wide_plot_has_few_rows,
         what_is_next_to_a_border_is_drawn_too,
         a_plot_of_nothing_is_empty,
+        the_width_is_of_the_user_or_the_terminal,
     };
 
     return HARNESS_RUN("probe/report", tests);

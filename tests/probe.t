@@ -598,41 +598,77 @@ def drain(descriptor):
     return text.decode()
 
 
+def on_terminal(columns, *arguments, **environment):
+    """What echoprobe shows on a terminal, of a kind that has colours unless told otherwise."""
+    inherited = {key: value for key, value in sanitized().items()
+                 if key not in ("COLUMNS", "NO_COLOR")}
+    with terminal(columns) as (leader, follower):
+        run = subprocess.run([ECHOPROBE, *arguments], timeout=DEADLINE, stdout=follower,
+                             stderr=follower,
+                             env={**inherited, "TERM": "xterm", "LC_ALL": "C", **environment})
+        text = drain(leader).replace("\r\n", "\n")
+    assert run.returncode == 0, (run, text)
+    return text
+
+
 @scenario
 def a_live_line_on_a_terminal_only():
-    """It is renewed in place, and gone at the end; a pipe sees nothing of it."""
+    """It is renewed in place, and gone at the end, and never wraps; a pipe sees nothing of it, nor
+    does a terminal that cannot renew a line."""
     with Echod() as echod:
-        endpoint = "%s:%d" % echod.address()
-        with terminal(80) as (leader, follower):
-            run = subprocess.run([ECHOPROBE, "--load", "-d", "1.5", endpoint], timeout=DEADLINE,
-                                 stdout=subprocess.PIPE, stderr=follower, env=sanitized())
-            text = drain(leader)
-        assert run.returncode == 0, (run, text)
-        assert re.fullmatch(r"(\r\x1b\[K\d+ s  \d+ messages/s  [0-9.]+ MB/s  0 lost  0 corrupt"
-                            r"  0 errors)+\r\x1b\[K", text), text
-        assert probe("--load", "-d", "1.5", endpoint).stderr == ""
+        arguments = ["--load", "-d", "1.5", "%s:%d" % echod.address()]
+        text = on_terminal(80, *arguments)
+        assert re.match(r"(\r\x1b\[K\d+ s  \d+ messages/s  [0-9.]+ MB/s  0 lost  0 corrupt"
+                        r"  0 errors)+\r\x1b\[K---", text), text
+        lines = re.findall(r"\r\x1b\[K([^\r]*)", on_terminal(30, *arguments))
+        assert len(lines[0]) == 29 and lines[-1].startswith("---"), lines
+        assert "\x1b" not in on_terminal(80, *arguments, TERM="dumb")
+        assert probe(*arguments).stderr == ""
+
+
+def plot_on_terminal(columns, *arguments, **environment):
+    text = on_terminal(columns, *arguments, **environment)
+    return text[text.index("    from messages"):]
 
 
 @scenario
 def a_plot_fits_the_terminal():
-    """80 columns in a pipe, blocks where the locale has them; else as wide as the terminal."""
-    row = re.compile(r" *[0-9.]+ [num]?s +(\d+) \|([#\u2580-\u258f]*)((?: p[0-9.]+)*(?: max)?)")
+    """80 columns in a pipe, blocks where the locale has them; else as wide as the terminal, or as
+    the user wants it."""
+    row = re.compile(r" *[0-9.]+ [num]?s +(\d+) [|\u2502]([#\u2580-\u258f]*)"
+                     r"((?: p[0-9.]+)*(?: max)?)")
     with Echod() as echod:
         arguments = ["--load", "-n", "2000", "--plot", "%s:%d" % echod.address()]
         for locale, block in (("C", "#"), ("C.UTF-8", "\u2588")):
-            run = probe(*arguments, environment={"LC_ALL": locale})
-            rows = [row.fullmatch(line) for line in run.stdout.splitlines()[4:]]
+            run = probe(*arguments, environment={"LC_ALL": locale, "COLUMNS": ""})
+            title, *lines = run.stdout.splitlines()[4:]
+            rows = [row.fullmatch(line) for line in lines]
+            assert title == "    from messages", run.stdout
             assert run.returncode == 0 and rows and all(rows), run.stdout
             assert sum(int(r[1]) for r in rows) == 2000, run.stdout
             marks = "".join(r[3] for r in rows).split()
             assert marks == PERCENTILES + ["max"], run.stdout
-            assert max(map(len, run.stdout.splitlines())) <= 80, run.stdout
-            assert max(r[2].count(block) for r in rows) == 36, run.stdout
-        with terminal(120) as (leader, follower):
-            subprocess.run([ECHOPROBE, *arguments], timeout=DEADLINE, stdout=follower,
-                           env=sanitized({"LC_ALL": "C"}), check=True)
-            text = drain(leader)
-        assert max(line.count("#") for line in text.splitlines()) == 76, text
+            assert max(map(len, lines)) == 80, run.stdout
+            assert max(r[2].count(block) for r in rows) > 30, run.stdout
+        for columns, environment in ((120, {}), (40, {}), (80, {"COLUMNS": "132"})):
+            plot = plot_on_terminal(columns, *arguments, NO_COLOR="1", **environment)
+            wanted = int(environment.get("COLUMNS", columns))
+            assert max(map(len, plot.splitlines())) == wanted, plot
+
+
+@scenario
+def a_plot_has_colours_on_a_terminal_only():
+    """And only on one that knows them, for a user that wants them; they change nothing else."""
+    with Echod() as echod:
+        arguments = ["--load", "-n", "2000", "--plot", "%s:%d" % echod.address()]
+        text = plot_on_terminal(80, *arguments)
+        assert re.search(r"\|\x1b\[36m#+\x1b\[m\x1b\[1m p50", text), text
+        plain = re.sub(r"\x1b\[[0-9]*m", "", text)
+        assert "\x1b" not in plain and max(map(len, plain.splitlines())) == 80, text
+        for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}):
+            assert "\x1b" not in plot_on_terminal(80, *arguments, **environment), environment
+        assert "\x1b" in plot_on_terminal(80, *arguments, NO_COLOR="")
+        assert "\x1b" not in probe(*arguments, environment={"TERM": "xterm"}).stdout
 
 
 main()

@@ -7,7 +7,7 @@
 #include "tally.h"
 
 struct live {
-    bool is_wanted;                /* stderr is a terminal */
+    bool is_wanted;                /* stderr is a terminal that can renew a line */
     uint64_t began_at;             /* on clock_ns */
     uint64_t last_at;              /* the same, when it was last shown ... */
     uint64_t last[TALLY_COUNTERS]; /* ... and what the counters were then */

@@ -1,6 +1,7 @@
 /* main: options, addresses, the run, and what came of it. */
 #include <locale.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "../descriptors.h"
 #include "../log.h"
@@ -11,7 +12,17 @@
 #include "report.h"
 #include "run.h"
 #include "target.h"
+#include "terminal.h"
 #include "tls.h"
+
+static void plot(const struct histogram *latency)
+{
+    struct plot_style style = { .width = terminal_width(STDOUT_FILENO),
+                                .has_blocks = terminal_has_blocks(),
+                                .has_colour = terminal_has_colour(STDOUT_FILENO) };
+
+    plot_draw(latency, &style);
+}
 
 static int report(const struct probe_options *options, const struct tally *tally)
 {
@@ -22,7 +33,7 @@ static int report(const struct probe_options *options, const struct tally *tally
     else if (tally->connected > 0)
         report_summary(options, tally);
     if (options->plot && tally->connected > 0)
-        plot_draw(&tally->latency, plot_width(), plot_has_blocks());
+        plot(&tally->latency);
     return cmdline_answered() == 0 ? status : 1;
 }
 
