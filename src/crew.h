@@ -1,9 +1,9 @@
 /*
  * crew: the workers, started, watched and replaced; which of them accepts at which socket.
  *
- * A worker that dies, or hangs and is killed, is replaced: at once if it had settled, else after a back-off that doubles,
- * and meanwhile another one accepts at its sockets. No client is refused: the sockets are open
- * here all the time.
+ * A worker that dies, or hangs and is killed, is replaced: at once if it had settled, else after a
+ * back-off that doubles, and meanwhile another one accepts at its sockets. No client is refused:
+ * the sockets are open here all the time.
  */
 #ifndef ECHOD_CREW_H
 #define ECHOD_CREW_H

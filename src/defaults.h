@@ -94,9 +94,9 @@
 #define RESPAWN_FIRST_MS 100
 #define RESPAWN_MOST_MS 5000
 
-/* How often workers are asked whether they are alive: one small frame each, which nobody notices. */
+/* How often workers are asked whether they are alive: a small frame each, which costs nothing. */
 #define HEARTBEAT_MS 1000
-/* Who answered none of so many questions in a row is silent: no round of a reactor takes so long. */
+/* Who answered none of so many questions in a row is silent: one under load answers in ROUND_MS. */
 #define HEARTBEATS_SILENT 2
 /* ... and of so many hangs, for good: a machine that swaps may hold one up for seconds. Less than
  * what a service manager usually waits for us (30 s): one worker is replaced before all are. */

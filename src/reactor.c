@@ -34,7 +34,7 @@ static bool reserve_timers(struct event_base *base)
  */
 static bool limit_rounds(struct event_config *config)
 {
-    const struct timeval most = { .tv_usec = ROUND_MS * 1000 };
+    const struct timeval most = { .tv_usec = ROUND_MS * 1000L };
 
     return event_config_set_max_dispatch_interval(config, &most, -1, REACTOR_FIRST + 1) == 0;
 }

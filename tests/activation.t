@@ -14,8 +14,8 @@ import tempfile
 import threading
 import time
 
-from harness import (DEADLINE, ECHOD, SANITIZERS, Echod, Skip, echo, main, needs_tls, receive_all,
-                     scenario, stuff, suspend, wait_until)
+from harness import (DEADLINE, ECHOD, SANITIZERS, Echod, Manager, Skip, echo, main, needs_tls,
+                     receive_all, scenario, stuff, suspend, wait_until)
 
 # What a TMPDIR of any length leaves room for.
 DIRECTORY = tempfile.TemporaryDirectory(prefix="echod-activation.", dir="/tmp")
@@ -489,38 +489,6 @@ def a_worker_that_dies_is_replaced():
 
 
 # What the manager is told.
-
-class Manager:
-    """Hears what it is told: .variables are for the environment, .messages what came."""
-
-    def __init__(self, name, **variables):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(name)
-        self.socket.settimeout(DEADLINE)
-        self.variables = {"NOTIFY_SOCKET": name.replace("\0", "@"), **variables}
-        self.messages = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def hear(self):
-        """The next message, as its assignments."""
-        text = self.socket.recv(4096).decode()
-        self.messages.append(dict(line.split("=", 1) for line in text.splitlines()))
-        return self.messages[-1]
-
-    def wait(self, **values):
-        """The next message with these VALUES."""
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end:
-            message = self.hear()
-            if values.items() <= message.items():
-                return message
-        raise AssertionError("no %s in %s" % (values, self.messages))
-
 
 def manager_names():
     return [fresh_path(), "\0echod/manager-%d" % os.getpid()]

@@ -713,6 +713,7 @@ def a_stuck_worker_stops_nobody():
                      if member is not author]
         awake = [pid for pid in echod.processes() if pid != stuck]
         before = memory_kib(awake)
+        began = time.monotonic()
         suspend(stuck)
         flood = Flood(author)
         longest = listen(listeners, lambda: flood.count >= enough)
@@ -730,6 +731,8 @@ def a_stuck_worker_stops_nobody():
         renamed.name = "renamed"
         room = [member for member in room + [newcomer] if member is not goer]
 
+        if time.monotonic() > began + 8:
+            raise TooSlow("one that is stuck for much longer is killed")
         os.kill(stuck, signal.SIGCONT)
         slow = [Listener(member) for member in homes[stuck]]
         question = author.name + ": are you there?"

@@ -34,7 +34,7 @@ static struct {
     struct spawned spawned;
     int listening; /* our copy of the socket at PORT */
     uint16_t port;
-    unsigned ready, slots, paused[PAUSE_REASONS];
+    unsigned ready, slots, beats, paused[PAUSE_REASONS];
     unsigned taken[2]; /* answers to access rules: not, and so */
     struct access_config access;
     bool ended;
@@ -60,6 +60,7 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
     }
     here.ready += type == FRAME_READY;
     here.slots += type == FRAME_SLOT;
+    here.beats += type == FRAME_BEAT;
 }
 
 static void on_ended(void *context)
@@ -598,6 +599,30 @@ START_TEST(slots_are_waited_for_and_told_of)
 }
 END_TEST
 
+static bool are_answered(void *context)
+{
+    return here.beats == *(const unsigned *) context;
+}
+
+START_TEST(each_question_for_a_sign_of_life_is_answered)
+{
+    unsigned wanted = 3;
+
+    prepare();
+    start();
+    for (unsigned i = 0; i < wanted; i++) /* also before it serves */
+        tell(FRAME_BEAT);
+    tell_listen(0, US, here.listening);
+    tell(FRAME_READY);
+    ck_assert(loop_until(here.base, are_answered, &wanted));
+    ck_assert(loop_until(here.base, is_ready, NULL));
+    wanted++;
+    tell(FRAME_BEAT);
+    ck_assert(loop_until(here.base, are_answered, &wanted));
+    drain();
+}
+END_TEST
+
 START_TEST(a_shortage_is_told_of)
 {
     enum pause_reason reason = PAUSE_DESCRIPTORS;
@@ -667,6 +692,7 @@ int main(void)
         without_its_access_rules_nobody_is_let_in,
         it_goes_on_if_somebody_elses_did_not_come,
         slots_are_waited_for_and_told_of,
+        each_question_for_a_sign_of_life_is_answered,
         a_shortage_is_told_of,
         short_of_memory_at_the_start_it_ends,
     };

@@ -10,7 +10,8 @@ fuzz_flags = $(AM_LDFLAGS) -fsanitize=fuzzer
 fuzz_libraries = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(HIREDIS_LIBS) $(LIBSECCOMP_LIBS)
 tests_fuzz_access_LDFLAGS = $(fuzz_flags)
 tests_fuzz_access_LDADD = $(fuzz_libraries)
-tests_fuzz_channel_LDFLAGS = $(fuzz_flags) -Wl,--wrap=spawn_start,--wrap=spawn_has_ended
+tests_fuzz_channel_LDFLAGS = $(fuzz_flags) -Wl,--wrap=spawn_start,--wrap=spawn_has_ended \
+	-Wl,--wrap=spawn_strike,--wrap=reactor_start_timer
 tests_fuzz_channel_LDADD = $(fuzz_libraries)
 tests_fuzz_chatline_LDFLAGS = $(fuzz_flags)
 tests_fuzz_chatline_LDADD = $(fuzz_libraries)

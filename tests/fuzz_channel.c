@@ -6,6 +6,7 @@
  */
 #include <event2/event.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,8 +40,6 @@ static struct event_base *base;
 static struct stats *stats;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-bool __wrap_spawn_start(struct spawned *spawned, enum spawn_model model,
-                        spawn_function *function, void *argument, int fd);
 
 static void check(bool holds)
 {
@@ -253,28 +252,69 @@ static void try_room(void)
 
 /* The crew: its workers are ours, too. */
 
-static int workers[WORKERS];
-static unsigned started_count;
+static struct {
+    const struct spawned *spawned;
+    int fd; /* its end of the channel */
+    bool is_struck;
+} workers[WORKERS];
+static struct event *beat; /* the heartbeat's timer, the first that is started */
+
+bool __wrap_spawn_start(struct spawned *spawned, enum spawn_model model,
+                        spawn_function *function, void *argument, int fd);
+bool __wrap_spawn_strike(const struct spawned *spawned);
+bool __wrap_spawn_has_ended(struct spawned *spawned, char *cause, size_t size, bool *has_failed);
+void __real_reactor_start_timer(struct event *timer, int64_t ms);
+void __wrap_reactor_start_timer(struct event *timer, int64_t ms);
+
+void __wrap_reactor_start_timer(struct event *timer, int64_t ms)
+{
+    if (beat == NULL)
+        beat = timer;
+    __real_reactor_start_timer(timer, ms);
+}
+
+static unsigned worker_of(const struct spawned *spawned)
+{
+    unsigned worker = 0;
+
+    while (workers[worker].spawned != NULL && workers[worker].spawned != spawned)
+        worker++;
+    check(worker < WORKERS);
+    return worker;
+}
 
 bool __wrap_spawn_start(struct spawned *spawned, enum spawn_model model,
                         spawn_function *function, void *argument, int fd)
 {
+    unsigned worker = worker_of(spawned);
+
     (void) function;
     (void) argument;
-    check(started_count < WORKERS);
+    if (workers[worker].spawned != NULL)
+        close(workers[worker].fd);
     *spawned = (struct spawned){ .model = model, .running = true, .pid = -1 };
-    workers[started_count++] = fd;
+    workers[worker].spawned = spawned;
+    workers[worker].fd = fd;
+    workers[worker].is_struck = false;
     return true;
 }
 
-bool __wrap_spawn_has_ended(struct spawned *spawned, char *cause, size_t size, bool *has_failed);
+bool __wrap_spawn_strike(const struct spawned *spawned)
+{
+    workers[worker_of(spawned)].is_struck = true;
+    return true;
+}
+
 bool __wrap_spawn_has_ended(struct spawned *spawned, char *cause, size_t size, bool *has_failed)
 {
-    (void) spawned;
-    (void) cause;
-    (void) size;
-    (void) has_failed;
-    return false;
+    unsigned worker = worker_of(spawned);
+
+    if (!spawned->running || !workers[worker].is_struck)
+        return false;
+    snprintf(cause, size, "struck");
+    *has_failed = true;
+    spawned->running = false;
+    return true;
 }
 
 static unsigned ready;
@@ -306,7 +346,9 @@ static void try_crew(void)
     struct worker_setup setup = { .options = &options, .sockets = &sockets, .stats = stats };
     struct crew *crew;
 
-    ready = started_count = 0;
+    memset(workers, 0, sizeof(workers));
+    beat = NULL;
+    ready = 0;
     setup.limits = limits_new(WORKERS, 1);
     setup.tls = next_byte() % 2 == 0 ? NULL : &tls;
     setup.access = next_byte() % 2 == 0 ? NULL : &access;
@@ -316,15 +358,19 @@ static void try_crew(void)
         unsigned worker = next_byte();
 
         make_packet();
-        send_packet(workers[worker % WORKERS]);
+        send_packet(workers[worker % WORKERS].fd);
+        if (worker % 16 == 14)
+            event_active(beat, EV_TIMEOUT, 0);
         turn();
+        if (worker % 16 == 13) /* as SIGCHLD would */
+            crew_reap(crew);
         if (worker % 16 == 15)
             crew_share(crew, next_byte());
     }
     check(ready <= 1);
     crew_free(crew);
     for (unsigned i = 0; i < WORKERS; i++)
-        close(workers[i]);
+        close(workers[i].fd);
     limits_free(setup.limits);
 }
 

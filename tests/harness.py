@@ -288,6 +288,39 @@ class Server:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
+class Manager:
+    """A service manager, who hears what it is told: .variables are for the environment, .messages
+    what came."""
+
+    def __init__(self, name, **variables):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name)
+        self.socket.settimeout(DEADLINE)
+        self.variables = {"NOTIFY_SOCKET": name.replace("\0", "@"), **variables}
+        self.messages = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def hear(self):
+        """The next message, as its assignments."""
+        text = self.socket.recv(4096).decode()
+        self.messages.append(dict(line.split("=", 1) for line in text.splitlines()))
+        return self.messages[-1]
+
+    def wait(self, **values):
+        """The next message with these VALUES."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            message = self.hear()
+            if values.items() <= message.items():
+                return message
+        raise AssertionError("no %s in %s" % (values, self.messages))
+
+
 def probe(*arguments, environment=None, seconds=3 * DEADLINE):
     """Runs echoprobe to its end; a subprocess.CompletedProcess with its text."""
     return subprocess.run([ECHOPROBE, *map(str, arguments)], stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ scenarios = \
 	tests/example.t \
 	tests/failures.t \
 	tests/floors.t \
+	tests/heartbeat.t \
 	tests/hostile.t \
 	tests/idle.t \
 	tests/install.t \
