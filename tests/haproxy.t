@@ -234,7 +234,7 @@ def what_is_not_there_is_said():
     with Example(elsewhere()) as example:
         example.haproxy.kill()
         text = example.run("rolling-restart", status=1)
-        assert text.startswith("echods: haproxy does not use echod1") and text.count("\n") == 1, text
+        assert text.startswith("echods: haproxy does not use echod1"), text
         example.run("stop")
         assert example.run("rolling-restart", 1) == ("echods: echod1 does not run: start comes "
                                                      "first\n")

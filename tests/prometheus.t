@@ -134,7 +134,8 @@ def what_the_rules_ask_for_is_there():
     assert names <= there, names - there
     for metric, reasons in re.findall(r'\b(echod_\w+){reason=~?"([^"]+)"}', rules):
         for reason in reasons.split("|"):
-            assert re.search(r'^%s{.*\breason="%s"' % (metric, reason), text, re.M), (metric, reason)
+            sample = r'^%s{.*\breason="%s"' % (metric, reason)
+            assert re.search(sample, text, re.M), sample
 
 
 @scenario
