@@ -90,8 +90,8 @@ src/page.$(OBJEXT): src/page.inc
 
 sbin_PROGRAMS += src/echod
 src_echod_SOURCES = src/main.c
-src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
-	$(HIREDIS_LIBS) $(SECCOMP_LIBS)
+src_echod_LDADD = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBSYSTEMD_LIBS) \
+	$(HIREDIS_LIBS) $(LIBSECCOMP_LIBS)
 
 # echoprobe, in the same way.
 noinst_LIBRARIES += src/libprobe.a

@@ -7,7 +7,7 @@ fuzzers = access channel chatline conn endpoint options proxy
 noinst_PROGRAMS += tests/fuzz_access tests/fuzz_channel tests/fuzz_chatline tests/fuzz_conn \
 	tests/fuzz_endpoint tests/fuzz_options tests/fuzz_proxy
 fuzz_flags = $(AM_LDFLAGS) -fsanitize=fuzzer
-fuzz_libraries = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(HIREDIS_LIBS) $(SECCOMP_LIBS)
+fuzz_libraries = src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(HIREDIS_LIBS) $(LIBSECCOMP_LIBS)
 tests_fuzz_access_LDFLAGS = $(fuzz_flags)
 tests_fuzz_access_LDADD = $(fuzz_libraries)
 tests_fuzz_channel_LDFLAGS = $(fuzz_flags) -Wl,--wrap=spawn_start,--wrap=spawn_has_ended

@@ -11,6 +11,7 @@ scenarios = \
 	tests/activation.t \
 	tests/chat.t \
 	tests/chat_bus.t \
+	tests/completion.t \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
@@ -19,6 +20,7 @@ scenarios = \
 	tests/floors.t \
 	tests/hostile.t \
 	tests/idle.t \
+	tests/install.t \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
@@ -56,8 +58,8 @@ tests_failing_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=ioctl,--wrap=fcntl,--wrap=mmap \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free \
 	-Wl,--wrap=reactor_start_timer
-tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(SYSTEMD_LIBS) \
-	$(HIREDIS_ARCHIVE) $(SECCOMP_LIBS)
+tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(LIBSYSTEMD_LIBS) \
+	$(HIREDIS_ARCHIVE) $(LIBSECCOMP_LIBS)
 endif
 
 if HAVE_PYTHON3

@@ -44,7 +44,7 @@ if HAVE_LIBSYSTEMD
 plain_units += tests/check_activation
 endif
 LDADD = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_LIBS) $(OPENSSL_LIBS) \
-	$(SYSTEMD_LIBS) $(HIREDIS_LIBS) $(SECCOMP_LIBS) $(CHECK_LIBS)
+	$(LIBSYSTEMD_LIBS) $(HIREDIS_LIBS) $(LIBSECCOMP_LIBS) $(CHECK_LIBS)
 
 if HAVE_OPENSSL
 plain_units += tests/check_selfsigned
@@ -73,7 +73,7 @@ wrap_flags = -Wl,--wrap=accept4,--wrap=socket,--wrap=bind,--wrap=fork,--wrap=pth
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 inject_flags = $(AM_LDFLAGS) $(wrap_flags)
 inject_libraries = tests/libharness.a src/libprobe.a src/libechod.a $(LIBEVENT_ARCHIVE) tests/libinject.a \
-	$(OPENSSL_LIBS) $(HIREDIS_ARCHIVE) $(SECCOMP_LIBS) $(CHECK_LIBS)
+	$(OPENSSL_LIBS) $(HIREDIS_ARCHIVE) $(LIBSECCOMP_LIBS) $(CHECK_LIBS)
 
 inject_units = \
 	tests/check_access_config \
