@@ -255,7 +255,8 @@ const char *endpoint_parse(const char *text, struct endpoint *endpoint)
 const char *endpoint_parse_http(const char *text, struct endpoint *endpoint)
 {
     *endpoint = (struct endpoint){ .transport = ENDPOINT_HTTP, .mode = -1, .text = text };
-    return parse_host(text, strlen(text), true, endpoint);
+    return strstr(text, "://") == NULL ? parse_host(text, strlen(text), true, endpoint)
+                                       : "not HOST:PORT";
 }
 
 static bool is_listed(const struct address *list, size_t count, const struct address *address)

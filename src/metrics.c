@@ -71,8 +71,9 @@ static void answer_metrics(void *context, struct http_exchange *exchange)
 
 static void answer_health(void *context, struct http_exchange *exchange)
 {
-    (void) context;
-    say(exchange, true, "ok", "");
+    const struct metrics *metrics = context;
+
+    say(exchange, crew_is_answering(metrics->facts.crew), "ok", "a worker does not answer");
 }
 
 static void answer_ready(void *context, struct http_exchange *exchange)

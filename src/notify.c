@@ -186,10 +186,13 @@ void notify_reloading(struct notify *notify)
     tell_state(notify, text);
 }
 
-void notify_stopping(struct notify *notify)
+void notify_stopping(struct notify *notify, int64_t most)
 {
+    char change[TEXT_MAX];
+
     if (notify == NULL)
         return;
     notify->state = "Draining";
-    tell_status(notify, "STOPPING=1\n");
+    snprintf(change, sizeof(change), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRId64 "\n", most * 1000);
+    tell_status(notify, change);
 }

@@ -33,6 +33,8 @@ void notify_free(struct notify *notify);
 /* We serve: for the first time, or again after notify_reloading. */
 void notify_ready(struct notify *notify);
 void notify_reloading(struct notify *notify);
-void notify_stopping(struct notify *notify);
+
+/* We shut down, which may take so many milliseconds. */
+void notify_stopping(struct notify *notify, int64_t most);
 
 #endif

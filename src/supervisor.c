@@ -31,9 +31,10 @@ struct supervisor {
     struct event *rotation;    /* of the keys for session tickets */
     struct notify *notify;     /* NULL: nobody wants to know */
     bool is_ready;             /* all workers have served */
+    struct event *delay;       /* of the drain: everybody is served still, but /readyz says no */
     struct event *deadline;    /* of the drain, and a little more */
     bool is_reloading;         /* workers have not all said yet that they use what was read */
-    int64_t drain_began;       /* 0: not draining */
+    int64_t drain_began;       /* with its delay; 0: not draining */
     struct stats_sum before_drain;
     int status;
 };
@@ -156,22 +157,49 @@ static void on_deadline(evutil_socket_t fd, short what, void *context)
     on_ended(supervisor);
 }
 
-static void start_drain(struct supervisor *supervisor, const char *signal_name)
+static int64_t drain_timeout(const struct supervisor *supervisor)
 {
-    int64_t timeout = (int64_t) supervisor->setup.options->drain_timeout + KILL_GRACE_MS;
+    return (int64_t) supervisor->setup.options->drain_timeout + KILL_GRACE_MS;
+}
+
+static void drain(struct supervisor *supervisor)
+{
+    supervisor->before_drain = stats_sum_all(supervisor->setup.stats);
+    reactor_start_timer(supervisor->deadline, drain_timeout(supervisor));
+    crew_drain(supervisor->crew);
+    sockets_close(supervisor->parts->sockets);
+}
+
+static void on_delay_over(evutil_socket_t fd, short what, void *context)
+{
+    (void) fd;
+    (void) what;
+    drain(context);
+}
+
+/*
+ * Whoever looks at /readyz is told, and has --drain-delay to send nobody here any more. Before all
+ * workers serve nobody was sent.
+ */
+static void begin_drain(struct supervisor *supervisor, const char *signal_name)
+{
+    int64_t delay =
+        supervisor->is_ready ? (int64_t) supervisor->setup.options->drain_delay : 0;
     struct log_line line;
 
     supervisor->drain_began = clock_ms();
-    supervisor->before_drain = stats_sum_all(supervisor->setup.stats);
     log_begin(&line, LOG_NOTICE, "draining");
     log_text(&line, "signal", signal_name);
-    log_number(&line, "connections", supervisor->before_drain.active);
+    log_number(&line, "connections", stats_sum_all(supervisor->setup.stats).active);
+    if (delay > 0)
+        log_duration(&line, "delay", delay);
     log_end(&line);
     metrics_set_state(supervisor->metrics, METRICS_DRAINING);
-    notify_stopping(supervisor->notify);
-    reactor_start_timer(supervisor->deadline, timeout);
-    crew_drain(supervisor->crew);
-    sockets_close(supervisor->parts->sockets);
+    notify_stopping(supervisor->notify, delay + drain_timeout(supervisor));
+    if (delay > 0)
+        reactor_start_timer(supervisor->delay, delay);
+    else
+        drain(supervisor);
 }
 
 static void on_terminate(evutil_socket_t number, short what, void *context)
@@ -180,7 +208,7 @@ static void on_terminate(evutil_socket_t number, short what, void *context)
 
     (void) what;
     if (supervisor->drain_began == 0) {
-        start_drain(supervisor, number == SIGTERM ? "SIGTERM" : "SIGINT");
+        begin_drain(supervisor, number == SIGTERM ? "SIGTERM" : "SIGINT");
     } else {
         crew_kill(supervisor->crew, CLOSE_FORCED);
         stop(supervisor, 1);
@@ -389,17 +417,19 @@ static bool init(struct supervisor *supervisor)
     supervisor->pause_timer = event_new(supervisor->base, -1, 0, on_pause_timer, supervisor);
     supervisor->rotation =
         event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
+    supervisor->delay = event_new(supervisor->base, -1, 0, on_delay_over, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
     supervisor->metrics = open_metrics(supervisor);
     return supervisor->crew != NULL && supervisor->metrics != NULL &&
            supervisor->pause_timer != NULL && supervisor->rotation != NULL &&
-           supervisor->deadline != NULL && watch_signals(supervisor);
+           supervisor->delay != NULL && supervisor->deadline != NULL && watch_signals(supervisor);
 }
 
 static void release(struct supervisor *supervisor)
 {
     reactor_free_event(supervisor->pause_timer);
     reactor_free_event(supervisor->rotation);
+    reactor_free_event(supervisor->delay);
     reactor_free_event(supervisor->deadline);
     for (int i = 0; i < SIGNALS; i++)
         reactor_free_event(supervisor->signals[i]);

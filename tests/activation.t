@@ -536,7 +536,8 @@ def ready_is_when_every_worker_serves(model):
                 log.seek(0)
                 assert len(re.findall(rb" worker-started ", log.read())) == 4
                 echod.signal(signal.SIGTERM)
-                assert manager.hear() == {"STOPPING": "1", "STATUS": "Draining, 0 connections"}
+                assert manager.hear() == {"STOPPING": "1", "EXTEND_TIMEOUT_USEC": "11000000",
+                                          "STATUS": "Draining, 0 connections"}
                 assert echod.process.wait(DEADLINE) == 0
 
 

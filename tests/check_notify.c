@@ -106,8 +106,9 @@ START_TEST(states_are_told_at_once)
     notify_ready(notify);
     ck_assert_str_eq(hear(), "READY=1\nSTATUS=Serving, 1 connection");
     here.connections = 12;
-    notify_stopping(notify);
-    ck_assert_str_eq(hear(), "STOPPING=1\nSTATUS=Draining, 12 connections");
+    notify_stopping(notify, 11000);
+    ck_assert_str_eq(hear(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=11000000\n"
+                             "STATUS=Draining, 12 connections");
     ck_assert_str_eq(hear(), "");
     stop(notify);
 }
@@ -153,12 +154,12 @@ START_TEST(what_a_full_queue_did_not_take_is_owed)
     notify_ready(notify);
     here.connections = 3;
     loop_for(here.base, 1200);
-    notify_stopping(notify); /* the newer one */
+    notify_stopping(notify, 11000); /* the newer one */
     for (int i = 0; i < before; i++)
         ck_assert_str_eq(hear(), "X");
     ck_assert_str_eq(hear(), "");
     here.wanted = "";
-    wait_for("STOPPING=1\nSTATUS=Draining, 3 connections");
+    wait_for("STOPPING=1\nEXTEND_TIMEOUT_USEC=11000000\nSTATUS=Draining, 3 connections");
     here.connections = 2;
     wait_for("STATUS=Draining, 2 connections");
     stop(notify);
@@ -173,7 +174,7 @@ START_TEST(a_manager_that_comes_again_is_told)
     notify_ready(notify); /* to nobody */
     open_manager();
     wait_for("READY=1");
-    notify_stopping(notify);
+    notify_stopping(notify, 11000);
     ck_assert_ptr_nonnull(strstr(hear(), "STOPPING=1"));
     stop(notify);
 }
@@ -249,7 +250,7 @@ START_TEST(without_a_manager_there_is_nothing_to_do)
     ck_assert_ptr_null(notify_new(here.base, &facts));
     notify_ready(NULL);
     notify_reloading(NULL);
-    notify_stopping(NULL);
+    notify_stopping(NULL, 0);
     notify_free(NULL);
     event_base_free(here.base);
 }

@@ -27,6 +27,7 @@ scenarios = \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
+	tests/metrics.t \
 	tests/privileges.t \
 	tests/probe.t \
 	tests/probe_transports.t \
