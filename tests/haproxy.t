@@ -7,6 +7,7 @@ import random
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -79,8 +80,11 @@ class Example:
         if self.haproxy:
             self.haproxy.kill()
             self.haproxy.wait()
-        with contextlib.suppress(Exception):
-            self.run("stop")
+        for name in os.listdir(self.directory.name):
+            if name.endswith(".pid"):
+                with open(os.path.join(self.directory.name, name)) as file, \
+                        contextlib.suppress(ValueError, ProcessLookupError):
+                    os.kill(int(file.read()), signal.SIGKILL)
         self.directory.cleanup()
 
     def _collect(self):
@@ -233,6 +237,7 @@ def echod_learns_who_the_client_is():
 def what_is_not_there_is_said():
     with Example(elsewhere()) as example:
         example.haproxy.kill()
+        example.haproxy.wait()
         text = example.run("rolling-restart", status=1)
         assert text.startswith("echods: haproxy does not use echod1"), text
         example.run("stop")
@@ -252,7 +257,7 @@ def both_files_have_the_same_addresses():
         assert example.address() == ("127.0.0.1", 7777)
         run = probe("-n3", "-i1ms", "7777")
         assert run.returncode == 0, run
-        example.run("stop")
+        assert example.run("stop") == "drained: echod 1 2 3\n"
         wait_until(lambda: not any(map(example.uses, (1, 2, 3))), "haproxy to notice the end")
 
 
