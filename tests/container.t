@@ -18,8 +18,8 @@ from harness import DEADLINE, Echod, Skip, main, scenario, suspend, wait_until
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 CONTAINERFILE = os.path.join(TOP, "contrib", "container", "Containerfile")
 
-# ROOT USER:GROUP ENTRYPOINT ECHOD ARGUMENT...: becomes ENTRYPOINT of ROOT. ECHOD is what the harness
-# adds.
+# ROOT USER:GROUP ENTRYPOINT ECHOD ARGUMENT...: becomes ENTRYPOINT of ROOT; ECHOD is what the
+# harness adds.
 ENGINE = """
 set -e
 root=$1
