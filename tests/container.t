@@ -95,10 +95,20 @@ class Image:
 
 
 @functools.lru_cache(None)
-def image():
+def image_or_reason():
     """Made once; or why it cannot be."""
-    made = Image()
-    made.build()
+    try:
+        made = Image()
+        made.build()
+        return made, None
+    except Skip as why:
+        return None, why
+
+
+def image():
+    made, why = image_or_reason()
+    if why:
+        raise why
     return made
 
 
