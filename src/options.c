@@ -146,13 +146,17 @@ static const char *set_backend(const struct cmdline_option *option, void *target
 /* What is wrong with the text is found out when all are there: the option's name is known then. */
 static const char *add_source(struct options *options, bool denies, const char *text)
 {
-    struct access_source *grown =
-        reallocarray(options->access, options->access_count + 1, sizeof(*grown));
+    size_t count = options->access_count;
 
-    if (grown == NULL)
-        return "out of memory";
-    options->access = grown;
-    grown[options->access_count++] = (struct access_source){ denies, text };
+    if ((count & (count - 1)) == 0) { /* there is room up to the next power of two */
+        struct access_source *grown =
+            reallocarray(options->access, count > 0 ? 2 * count : 1, sizeof(*grown));
+
+        if (grown == NULL)
+            return "out of memory";
+        options->access = grown;
+    }
+    options->access[options->access_count++] = (struct access_source){ denies, text };
     return NULL;
 }
 

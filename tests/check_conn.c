@@ -883,12 +883,12 @@ START_TEST(what_waits_and_what_was_taken)
         conn_send(only(), out);
         ck_assert_uint_eq(evbuffer_get_length(out), 0);
     }
-    settle();
+    do { /* until its kernel has no room, which also probes of the window may find */
+        taken = conn_taken(only());
+        loop_for(here.set.base, 300);
+    } while (conn_taken(only()) != taken);
     pending = conn_pending(only());
-    taken = conn_taken(only());
     ck_assert_uint_gt(pending, 10 * sizeof(data));
-    loop_for(here.set.base, 20);
-    ck_assert_uint_eq(conn_taken(only()), taken); /* it takes nothing */
     set_blocking(client, false);
     for (int i = 0; i < 100 && conn_taken(only()) == taken; i++) {
         (void) !read(client, data, sizeof(data));

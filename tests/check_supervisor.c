@@ -221,13 +221,12 @@ START_TEST(a_worker_that_is_killed_is_replaced)
     const char *mark;
 
     start(&plan);
-    serve_until(echod.text, " ready ");
     kill(pid_of(echod.text, 1), SIGKILL);
-    mark = serve_until(echod.text, "Z error worker-died worker=1 pid=");
+    mark = daemon_expect_after(&echod, echod.text, "Z error worker-died worker=1 pid=");
     ck_assert_ptr_nonnull(strstr(mark, " cause=\"killed by SIGKILL (Killed)\"\n"));
     serve_until(mark, " worker-started worker=1 pid=");
     kill(pid_of(echod.text, 0), SIGSEGV);
-    mark = serve_until(mark, "Z error worker-died worker=0 pid=");
+    mark = daemon_expect_after(&echod, mark, "Z error worker-died worker=0 pid=");
     serve_until(mark, " worker-started worker=0 pid=");
     ck_assert_int_eq(daemon_stop(&echod, SIGTERM), 0);
 }
@@ -280,7 +279,7 @@ START_TEST(a_worker_that_cannot_be_replaced_is_tried_again_later)
     start(&plan);
     began = clock_ms();
     kill(pid_of(echod.text, 0), SIGKILL);
-    mark = serve_until(echod.text, " worker-died ");
+    mark = daemon_expect_after(&echod, echod.text, " worker-died ");
     /* The other one serves what is queued for it: half of these. */
     for (int i = 0; i < 20; i++) {
         int client = connect_to(daemon_port(&echod));

@@ -516,6 +516,7 @@ START_TEST(access_rules_are_taken_one_after_the_other)
 {
     prepare();
     here.access.fd = here.listening; /* is not looked at: what counts is what comes */
+    capture_log_begin(LOG_NOTICE);
     start();
     tell_denied("127.0.0.1");
     tell_listen(0, US, here.listening);
@@ -523,7 +524,6 @@ START_TEST(access_rules_are_taken_one_after_the_other)
     tell_denied("::1");
     wait_answers(2, 0);
     expect_served();
-    capture_log_begin(LOG_NOTICE);
     ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, -1));
     ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, STDIN_FILENO));
     wait_answers(2, 2);
@@ -540,9 +540,9 @@ START_TEST(without_its_access_rules_nobody_is_let_in)
 {
     prepare();
     here.access.fd = here.listening;
+    capture_log_begin(LOG_NOTICE);
     start_and_listen();
     expect_refused();
-    capture_log_begin(LOG_NOTICE);
     ck_assert(channel_send(here.channel, FRAME_ACCESS, NULL, 0, -1));
     ck_assert(loop_until(here.base, has_ended, NULL));
     ck_assert_ptr_nonnull(strstr(capture_end(), "Z error worker-failed what=access error="));

@@ -229,6 +229,9 @@ class Life:
     def _descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.worker))
 
+    def _stand(self):
+        """Puts back who has to be there all the time."""
+
     def _settle(self):
         """Waits until all is as it was, but for who stands there; the statistics."""
         end = time.monotonic() + PATIENCE
@@ -236,6 +239,7 @@ class Life:
             stats = self._stats()
             if stats["active"] == self.active and self._descriptors() == self.descriptors:
                 return stats
+            self._stand()
             assert time.monotonic() < end, "%d active, not %d; %d descriptors, not %d" % (
                 stats["active"], self.active, self._descriptors(), self.descriptors)
 
@@ -499,13 +503,13 @@ class Chat(Life):
                     lines.append(stream.readline())
         except ConnectionError:
             broke = True
-        self._settle_listener()
+        self._stand()
         greeted = bool(lines) and lines[0].startswith(b"* you are ")
         assert broke or greeted or is_clean_end(error), lines
         return WHOLE if greeted and not broke else BROKEN
 
-    def _settle_listener(self):
-        """It has heard lines as they were, and nobody is left but itself."""
+    def _stand(self):
+        """The listener has heard lines as they were, and nobody is left but itself."""
         soon(lambda: self._stats()["chat_members"] <= 1, "the others to leave")
         while (lines := self._hear()) is None:
             self._join()
