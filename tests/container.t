@@ -278,4 +278,26 @@ def as_process_1_it_lives_on_otherwise():
         assert container.stop() == 0
 
 
+ORPHANS = """
+import os
+for _ in range(20):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            while os.getppid() not in (0, 1):
+                pass
+        os._exit(0)
+    os.wait()
+"""
+
+
+@scenario
+def as_process_1_it_takes_in_orphans():
+    """What somebody started inside and left behind becomes its child."""
+    with Container() as container:
+        container.python(ORPHANS)
+        wait_until(lambda: len(container.workers()) == 1, "the orphans to be reaped")
+        assert container.enter(*command("HEALTHCHECK")).returncode == 0
+        assert container.stop() == 0
+
+
 main()
