@@ -4,6 +4,10 @@
 examplesdir = $(docdir)/examples
 
 include contrib/completion/local.mk
+include contrib/container/local.mk
+include contrib/haproxy/local.mk
+include contrib/kubernetes/local.mk
+include contrib/prometheus/local.mk
 include contrib/systemd/local.mk
 
 install-data-hook: $(install_hooks)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "channel.h"
@@ -466,6 +467,29 @@ static bool is_anyone_left(const struct crew *crew)
     return false;
 }
 
+static bool is_member(const struct crew *crew, pid_t pid)
+{
+    for (unsigned i = 0; i < crew->count; i++)
+        if (crew->members[i].spawned.running && crew->members[i].spawned.pid == pid)
+            return true;
+    return false;
+}
+
+/*
+ * As process 1 of a container we are the parent of everybody whose own parent has ended, and nobody
+ * else will wait for them. A worker that ended just now has a SIGCHLD of its own to come.
+ */
+static void reap_orphans(const struct crew *crew)
+{
+    siginfo_t ended = { 0 };
+
+    while (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid > 0 &&
+           !is_member(crew, ended.si_pid)) {
+        waitpid(ended.si_pid, NULL, WNOHANG);
+        ended.si_pid = 0;
+    }
+}
+
 void crew_reap(struct crew *crew)
 {
     bool is_someone_leaving = false;
@@ -489,6 +513,7 @@ void crew_reap(struct crew *crew)
             log_member(member, LOG_ERR, "worker-died", cause);
         replace_as_deputy(member);
     }
+    reap_orphans(crew);
     if (is_someone_leaving)
         reactor_start_timer(crew->reap_again, REAP_AGAIN_MS);
     if (crew->is_draining && !is_anyone_left(crew))

@@ -12,24 +12,28 @@ scenarios = \
 	tests/chat.t \
 	tests/chat_bus.t \
 	tests/completion.t \
+	tests/container.t \
 	tests/descriptors.t \
 	tests/drain.t \
 	tests/exact.t \
 	tests/example.t \
 	tests/failures.t \
 	tests/floors.t \
+	tests/haproxy.t \
 	tests/heartbeat.t \
 	tests/hostile.t \
 	tests/idle.t \
 	tests/install.t \
+	tests/kubernetes.t \
 	tests/log.t \
 	tests/max_connections.t \
 	tests/memory.t \
-	tests/page.t \
 	tests/metrics.t \
+	tests/page.t \
 	tests/privileges.t \
 	tests/probe.t \
 	tests/probe_transports.t \
+	tests/prometheus.t \
 	tests/proxy.t \
 	tests/smoke.t \
 	tests/sources.t \
