@@ -26,6 +26,7 @@ scenarios = \
 	tests/probe.t \
 	tests/probe_transports.t \
 	tests/proxy.t \
+	tests/readme.t \
 	tests/smoke.t \
 	tests/sources.t \
 	tests/systemd.t \
