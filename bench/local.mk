@@ -15,6 +15,7 @@ bench_out_textbook_LDADD = $(LIBEVENT_LIBS)
 EXTRA_DIST += \
 	bench/README \
 	bench/RESULTS \
+	bench/beside.py \
 	bench/chat.py \
 	bench/columns.py \
 	bench/hostile.py \
@@ -39,6 +40,7 @@ EXTRA_DIST += \
 	bench/plot.py \
 	bench/run.py \
 	bench/table.py \
+	bench/textplot.py \
 	bench/tls.py \
 	bench/tls_connects.py \
 	bench/tls_peers.py \

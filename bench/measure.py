@@ -46,10 +46,10 @@ def start(command, cores, stdin=subprocess.DEVNULL, **streams):
 
 class Server:
     """A server that listens, until stop(). COMMAND is a list, in which {port} stands for the port,
-    or a function that is given the port and returns a list."""
+    or a function that is given the port and returns a list. PORT 0: a free one."""
 
-    def __init__(self, command, cores=(SERVER_CORE,)):
-        self.port = free_port()
+    def __init__(self, command, cores=(SERVER_CORE,), port=0):
+        self.port = port or free_port()
         if callable(command):
             command = command(self.port)
         command = [word.replace("{port}", str(self.port)) for word in command]

@@ -1,11 +1,12 @@
 """The servers that echod is compared with: how each is built, if it must be, and started."""
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers")
-FORKING = {"xinetd", "ncat", "socat"}  # a process for each connection
+FORKING = {"inetd", "xinetd", "ncat", "socat"}  # a process for each connection
 AT_ONCE = {"ncat": 8}                  # its queue takes ten; those beyond wait for seconds
 # The system's packages belong to the system's interpreter and compilers.
 PYTHONS = ["/usr/bin/python3", sys.executable]
@@ -108,6 +109,19 @@ def xinetd(build):
     return command
 
 
+def inetd(build):
+    """OpenBSD's, as Debian has it; of its port the same is true."""
+    program, cat, user = find("inetd"), find("cat"), pwd.getpwuid(os.getuid()).pw_name
+
+    def command(port):
+        configuration = os.path.join(build, "inetd.conf")
+        with open(configuration, "w") as file:
+            file.write("127.0.0.1:%s stream tcp4 nowait.1000000 %s %s cat\n" % (port, user, cat))
+        return [program, "-i", configuration]
+
+    return command
+
+
 def ncat(_):
     return [find("ncat"), "-l", "-k", "-m", "1000", "-e", find("cat"), "127.0.0.1", "{port}"]
 
@@ -129,6 +143,7 @@ PEERS = {
     "uvloop": lambda _: python("py_asyncio.py", "uvloop") + ["uvloop"],
     "twisted": lambda _: python("py_twisted.py", "twisted.internet"),
     "tornado": lambda _: python("py_tornado.py", "tornado"),
+    "inetd": inetd,
     "xinetd": xinetd,
     "ncat": ncat,
     "socat": socat,

@@ -35,6 +35,7 @@ scenarios = \
 	tests/probe_transports.t \
 	tests/prometheus.t \
 	tests/proxy.t \
+	tests/readme.t \
 	tests/smoke.t \
 	tests/sources.t \
 	tests/systemd.t \
