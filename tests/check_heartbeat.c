@@ -154,11 +154,13 @@ END_TEST
 
 START_TEST(an_answer_that_nobody_has_read_counts)
 {
+    const unsigned times = 3 * HEARTBEATS_HUNG;
+
     start();
     make_ready(0);
     here.is_late[0] = true;
-    beat(3 * HEARTBEATS_HUNG);
-    ck_assert_uint_eq(here.asked[0], 3U * HEARTBEATS_HUNG);
+    beat(times);
+    ck_assert_uint_eq(here.asked[0], times);
     ck_assert_uint_eq(here.silent[0] + here.hung[0], 0);
     stop();
 }
