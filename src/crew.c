@@ -15,15 +15,10 @@
 #include "hubs.h"
 #include "log.h"
 #include "reactor.h"
+#include "sharing.h"
 
 #define CAUSE_MAX 80
 #define REAP_AGAIN_MS 10
-
-/* How far a worker is with something that all share. */
-struct share {
-    unsigned unheard; /* times that it was sent this, and has not answered */
-    bool is_behind;   /* it did not get the last one, or could not use it */
-};
 
 /* One worker, and its replacements in turn. */
 struct member {
@@ -33,7 +28,6 @@ struct member {
     struct channel *channel; /* NULL: it does not run */
     bool is_ready, has_left; /* left: its end of the channel is closed */
     bool is_hung;            /* it was killed for that */
-    struct share shares[SHARED_FRAMES];
     int64_t started_at;
     int64_t backoff; /* what the last replacement had to wait, ms */
     struct event *respawn;
@@ -46,8 +40,9 @@ struct crew {
     struct crew_events events;
     bool was_ready, is_draining;
     struct hubs *hubs;
+    struct sharing *sharing;
     struct heartbeat *heartbeat;
-    struct event *reap_again, *share_again;
+    struct event *reap_again;
     unsigned count;
     struct member members[];
 };
@@ -63,101 +58,6 @@ static void log_member(const struct member *member, int priority, const char *ev
     if (cause != NULL)
         log_text(&line, "cause", cause);
     log_end(&line);
-}
-
-/* The descriptor of what FRAME shares; -1: there is nothing. */
-static int shared_fd(const struct worker_setup *setup, unsigned frame)
-{
-    if (frame == FRAME_TLS)
-        return setup->tls != NULL ? setup->tls->fd : -1;
-    return setup->access != NULL ? setup->access->fd : -1;
-}
-
-static void log_not_shared(unsigned frame)
-{
-    if (frame == FRAME_TLS)
-        log_failure(LOG_ERR, "tls-failed", "credentials", errno);
-    else
-        log_failure(LOG_ERR, "access-failed", "lists", errno);
-}
-
-/* False with errno set: it has not got what FRAME shares. */
-static bool share(struct member *member, unsigned frame)
-{
-    struct share *share = &member->shares[frame];
-    int fd = shared_fd(member->crew->setup, frame);
-
-    if (fd < 0)
-        return true;
-    share->is_behind = !channel_send(member->channel, frame, NULL, 0, fd);
-    if (!share->is_behind)
-        share->unheard++;
-    return !share->is_behind;
-}
-
-/* What it needs before it lets anybody in. */
-static bool share_all(struct member *member)
-{
-    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
-        if (!share(member, frame))
-            return false;
-    return true;
-}
-
-/* To all that run, or only to those that could not take it; in a while again, if need be. */
-static void share_with(struct crew *crew, unsigned frame, bool only_behind)
-{
-    for (unsigned i = 0; i < crew->count; i++) {
-        struct member *member = &crew->members[i];
-
-        if (member->channel == NULL || (only_behind && !member->shares[frame].is_behind))
-            continue;
-        if (share(member, frame) || member->has_left)
-            continue;
-        log_not_shared(frame);
-        reactor_start_timer(crew->share_again, SHARE_AGAIN_MS);
-    }
-}
-
-static void on_share_again(evutil_socket_t fd, short what, void *context)
-{
-    (void) fd;
-    (void) what;
-    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
-        share_with(context, frame, true);
-}
-
-static bool is_up_to_date(const struct member *member)
-{
-    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
-        if (member->shares[frame].unheard > 0 || member->shares[frame].is_behind)
-            return false;
-    return true;
-}
-
-/* Tells if all use what they were told last. */
-static void tell_shared(const struct crew *crew)
-{
-    for (unsigned i = 0; i < crew->count; i++)
-        if (!is_up_to_date(&crew->members[i]))
-            return;
-    crew->events.shared(crew->events.context);
-}
-
-/* The answer to FRAME; it is the last that counts. What was never sent has none: it stays behind. */
-static void on_shared(struct member *member, unsigned frame, bool has_taken)
-{
-    struct share *share = &member->shares[frame];
-
-    share->unheard--;
-    if (share->unheard > 0)
-        return;
-    if (has_taken) {
-        tell_shared(member->crew);
-    } else {
-        share->is_behind = true;
-        reactor_start_timer(member->crew->share_again, SHARE_AGAIN_MS);
-    }
 }
 
 /*
@@ -266,8 +166,9 @@ static void on_frame(void *context, uint32_t type, const void *payload, size_t l
         close(fd);
     if (type == FRAME_READY && !member->is_ready) {
         on_ready(member);
-    } else if (type < SHARED_FRAMES && length == sizeof(bool) && member->shares[type].unheard > 0) {
-        on_shared(member, type, *(const unsigned char *) payload != 0);
+    } else if (type < SHARED_FRAMES && length == sizeof(bool)) {
+        sharing_answered(crew->sharing, member->number, type,
+                         *(const unsigned char *) payload != 0);
     } else if (type == FRAME_BEAT && member->is_ready) {
         heartbeat_answered(crew->heartbeat, member->number);
     } else if (type == FRAME_SLOT) {
@@ -284,6 +185,7 @@ static void on_channel_ended(void *context)
     struct member *member = context;
 
     member->has_left = true;
+    sharing_leave(member->crew->sharing, member->number);
     crew_reap(member->crew);
 }
 
@@ -308,7 +210,8 @@ static int open_channel(struct member *member)
     if (member->channel == NULL)
         close(fds[0]);
     else if (hubs_join(member->crew->hubs, member->number, member->channel) &&
-             share_all(member) && assign(member, member) &&
+             sharing_join(member->crew->sharing, member->number, member->channel) &&
+             assign(member, member) &&
              channel_send(member->channel, FRAME_READY, NULL, 0, -1))
         return fds[1];
     close(fds[1]);
@@ -319,10 +222,10 @@ static void close_channel(struct member *member)
 {
     heartbeat_forget(member->crew->heartbeat, member->number);
     hubs_leave(member->crew->hubs, member->number);
+    sharing_leave(member->crew->sharing, member->number);
     channel_free(member->channel);
     member->channel = NULL;
     member->is_ready = false;
-    memset(member->shares, 0, sizeof(member->shares));
 }
 
 /* False with errno set. */
@@ -398,7 +301,6 @@ static void on_died(struct member *member, const char *cause)
 
     log_member(member, LOG_ERR, "worker-died", cause);
     pass_on_slot(crew, member);
-    tell_shared(crew);
     if (!crew->was_ready) {
         crew->events.failed(crew->events.context);
     } else if (clock_ms() - member->started_at >= WORKER_SETTLED_MS) {
@@ -542,11 +444,11 @@ struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
     crew->events = *events;
     crew->count = count;
     crew->reap_again = event_new(base, -1, 0, on_reap_again, crew);
-    crew->share_again = event_new(base, -1, 0, on_share_again, crew);
     crew->hubs = hubs_new(base, setup);
+    crew->sharing = sharing_new(base, setup, events->shared, events->context);
     beats.context = crew;
     crew->heartbeat = heartbeat_new(base, count, &beats);
-    complete = crew->reap_again != NULL && crew->share_again != NULL && crew->hubs != NULL &&
+    complete = crew->reap_again != NULL && crew->hubs != NULL && crew->sharing != NULL &&
                crew->heartbeat != NULL;
     for (unsigned i = 0; i < count; i++) {
         struct member *member = &crew->members[i];
@@ -571,9 +473,9 @@ void crew_free(struct crew *crew)
         reactor_free_event(crew->members[i].respawn);
     }
     hubs_free(crew->hubs);
+    sharing_free(crew->sharing);
     heartbeat_free(crew->heartbeat);
     reactor_free_event(crew->reap_again);
-    reactor_free_event(crew->share_again);
     free(crew);
 }
 
@@ -606,10 +508,7 @@ bool crew_is_answering(const struct crew *crew)
 
 void crew_share(struct crew *crew, unsigned changed)
 {
-    for (unsigned frame = 0; frame < SHARED_FRAMES; frame++)
-        if (changed & 1u << frame)
-            share_with(crew, frame, false);
-    tell_shared(crew);
+    sharing_renew(crew->sharing, changed);
 }
 
 /* Clients are queued at the sockets of MEMBER, and nobody is there to accept them. */

@@ -53,6 +53,7 @@ src_libechod_a_SOURCES = \
 	src/reactor.c src/reactor.h \
 	src/sandbox.h \
 	src/sealed.c src/sealed.h \
+	src/sharing.c src/sharing.h \
 	src/selfsigned.h \
 	src/service.h \
 	src/sockets.c src/sockets.h \
