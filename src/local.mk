@@ -42,6 +42,7 @@ src_libechod_a_SOURCES = \
 	src/options.c src/options.h \
 	src/page.c src/page.h \
 	src/parts.c src/parts.h \
+	src/pauses.c src/pauses.h \
 	src/pidfile.c src/pidfile.h \
 	src/preface.c src/preface.h \
 	src/privileges.c src/privileges.h \

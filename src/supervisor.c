@@ -13,6 +13,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "pauses.h"
 #include "reactor.h"
 #include "sandbox.h"
 
@@ -25,16 +26,14 @@ struct supervisor {
     struct crew *crew;
     struct metrics *metrics;
     struct event *signals[SIGNALS];
-    struct event *pause_timer; /* pending: pauses were told of less than a second ago */
-    uint32_t pauses_seen;      /* since they were last told, a bit per enum pause_reason */
-    uint32_t pauses_told;      /* what the log has as paused */
-    struct event *rotation;    /* of the keys for session tickets */
-    struct notify *notify;     /* NULL: nobody wants to know */
-    bool is_ready;             /* all workers have served */
-    struct event *delay;       /* of the drain: everybody is served still, but /readyz says no */
-    struct event *deadline;    /* of the drain, and a little more */
-    bool is_reloading;         /* workers have not all said yet that they use what was read */
-    int64_t drain_began;       /* with its delay; 0: not draining */
+    struct pauses *pauses;
+    struct event *rotation; /* of the keys for session tickets */
+    struct notify *notify;  /* NULL: nobody wants to know */
+    bool is_ready;          /* all workers have served */
+    struct event *delay;    /* of the drain: everybody is served still, but /readyz says no */
+    struct event *deadline; /* of the drain, and a little more */
+    bool is_reloading;      /* workers have not all said yet that they use what was read */
+    int64_t drain_began;    /* with its delay; 0: not draining */
     struct stats_sum before_drain;
     int status;
 };
@@ -79,43 +78,11 @@ static void on_failed(void *context)
     stop(context, 1);
 }
 
-/* Tells of each pause that began and each that ended, a line a second of each at most. */
-static void tell_pauses(struct supervisor *supervisor)
-{
-    uint32_t now = limits_paused(supervisor->setup.limits) | supervisor->pauses_seen;
-    uint32_t changed = now ^ supervisor->pauses_told;
-
-    for (int reason = 0; reason < PAUSE_REASONS; reason++) {
-        bool paused = now & 1u << reason;
-        struct log_line line;
-
-        if (!(changed & 1u << reason))
-            continue;
-        log_begin(&line, paused ? LOG_WARNING : LOG_NOTICE, paused ? "paused" : "resumed");
-        log_text(&line, "reason", pause_reason_name((enum pause_reason) reason));
-        log_end(&line);
-    }
-    supervisor->pauses_told = now;
-    supervisor->pauses_seen = 0;
-    if (now != 0 || changed != 0)
-        reactor_start_timer(supervisor->pause_timer, PAUSE_LOG_MS);
-}
-
-static void on_pause_timer(evutil_socket_t fd, short what, void *context)
-{
-    (void) fd;
-    (void) what;
-    tell_pauses(context);
-}
-
 static void on_paused(void *context, enum pause_reason reason)
 {
     struct supervisor *supervisor = context;
 
-    if (reason < PAUSE_REASONS)
-        supervisor->pauses_seen |= 1u << reason;
-    if (!event_pending(supervisor->pause_timer, EV_TIMEOUT, NULL))
-        tell_pauses(supervisor);
+    pauses_saw(supervisor->pauses, reason);
 }
 
 /* Connections that ended since the drain began; *FORCED: those cut, also by a worker's death. */
@@ -414,20 +381,19 @@ static bool init(struct supervisor *supervisor)
         return false;
     log_count_lost_in(&supervisor->setup.stats->lost);
     supervisor->crew = crew_new(supervisor->base, &supervisor->setup, &events);
-    supervisor->pause_timer = event_new(supervisor->base, -1, 0, on_pause_timer, supervisor);
+    supervisor->pauses = pauses_new(supervisor->base, supervisor->setup.limits);
     supervisor->rotation =
         event_new(supervisor->base, -1, EV_PERSIST, on_rotation, supervisor);
     supervisor->delay = event_new(supervisor->base, -1, 0, on_delay_over, supervisor);
     supervisor->deadline = event_new(supervisor->base, -1, 0, on_deadline, supervisor);
     supervisor->metrics = open_metrics(supervisor);
     return supervisor->crew != NULL && supervisor->metrics != NULL &&
-           supervisor->pause_timer != NULL && supervisor->rotation != NULL &&
+           supervisor->pauses != NULL && supervisor->rotation != NULL &&
            supervisor->delay != NULL && supervisor->deadline != NULL && watch_signals(supervisor);
 }
 
 static void release(struct supervisor *supervisor)
 {
-    reactor_free_event(supervisor->pause_timer);
     reactor_free_event(supervisor->rotation);
     reactor_free_event(supervisor->delay);
     reactor_free_event(supervisor->deadline);
@@ -436,6 +402,7 @@ static void release(struct supervisor *supervisor)
     metrics_free(supervisor->metrics);
     notify_free(supervisor->notify);
     crew_free(supervisor->crew);
+    pauses_free(supervisor->pauses);
     log_count_lost_in(NULL);
     limits_free(supervisor->setup.limits);
     quota_free(supervisor->setup.quota);
