@@ -19,6 +19,7 @@ from harness import (DEADLINE, ECHOD, Echod, Skip, cpu_seconds, echo, main, memo
 
 PLACES = 64       # HTTP_CONNECTIONS
 REQUEST_SECONDS = 10  # HTTP_REQUEST_MS
+SANITIZED = bool(os.environ.get("ECHOD_SANITIZED"))  # then memory tells nothing
 PATHS = ("/", "/status.json", "/metrics", "/healthz", "/readyz")
 
 
@@ -504,7 +505,7 @@ def who_does_not_read_costs_little():
                         client.send(then)
                 time.sleep(0.01)
             grown = memory_kib([echod.pid]) - before
-            assert grown < count * 256, (first[:10], grown)
+            assert SANITIZED or grown < count * 256, (first[:10], grown)
             assert status_of(echod, "/healthz") == 200
 
 
@@ -524,7 +525,8 @@ def a_thousand_at_once_do_not_keep_others_out(model):
         scrape(echod)
         assert time.monotonic() - began < 10, "a scrape took as long as Prometheus waits"
         assert supervisor_sockets(echod) <= before + PLACES
-        assert memory_kib([echod.pid]) - memory < PLACES * 64
+        grown = memory_kib([echod.pid]) - memory
+        assert SANITIZED or grown < PLACES * 64, grown
         with echod.connect() as client:
             echo(client, b"hello")
         busy = cpu_seconds([echod.pid])
