@@ -9,13 +9,12 @@ import resource
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import time
 
 from harness import (DEADLINE, ECHOD, Echod, Skip, cpu_seconds, echo, main, memory_kib, probe,
-                     probe_report, receive_all, reset, scenario, sockets_of, wait_until)
+                     probe_report, receive_all, reset, scenario, sockets_of, suspend, wait_until)
 
 PLACES = 64       # HTTP_CONNECTIONS
 REQUEST_SECONDS = 10  # HTTP_REQUEST_MS
@@ -345,6 +344,16 @@ def counters_survive_a_crash_and_a_reload():
             client.close()
         wait_until(lambda: total(scrape(echod), "echod_connections_active") == 0, "the end of all")
         assert total(scrape(echod), "echod_connections_closed_total") == 20
+
+
+@scenario
+def a_worker_that_hangs_is_no_health():
+    with start("-w2") as echod:
+        suspend(echod.workers()[0])
+        wait_until(lambda: status_of(echod, "/healthz") == 503, "somebody to notice")
+        assert status_of(echod, "/readyz") == 200  # the other one serves
+        wait_until(lambda: status_of(echod, "/healthz") == 200, "a replacement")
+        assert scrape(echod)["echod_worker_restarts_total"] == 1
 
 
 @scenario
