@@ -39,6 +39,7 @@ EXTRA_DIST += \
 	bench/peers/uv.c \
 	bench/plot.py \
 	bench/run.py \
+	bench/scrape.py \
 	bench/table.py \
 	bench/textplot.py \
 	bench/tls.py \
@@ -55,6 +56,7 @@ if HAVE_OPENSSL
 endif
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/chat.py
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/hostile.py
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON3) $(srcdir)/bench/scrape.py
 
 clean-local: clean-bench
 clean-bench:
