@@ -444,10 +444,10 @@ struct crew *crew_new(struct event_base *base, const struct worker_setup *setup,
     crew->events = *events;
     crew->count = count;
     crew->reap_again = event_new(base, -1, 0, on_reap_again, crew);
-    crew->hubs = hubs_new(base, setup);
-    crew->sharing = sharing_new(base, setup, events->shared, events->context);
     beats.context = crew;
     crew->heartbeat = heartbeat_new(base, count, &beats);
+    crew->hubs = hubs_new(base, setup);
+    crew->sharing = sharing_new(base, setup, events->shared, events->context);
     complete = crew->reap_again != NULL && crew->hubs != NULL && crew->sharing != NULL &&
                crew->heartbeat != NULL;
     for (unsigned i = 0; i < count; i++) {

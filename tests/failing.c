@@ -223,10 +223,19 @@ int __wrap_fcntl(int fd, int command, ...)
     return fails("fcntl") ? -1 : __real_fcntl(fd, command, argument);
 }
 
-/* A second is what waits for memory or descriptors, hundreds of times here: it is made shorter. */
+/*
+ * A second is what waits for memory or descriptors, hundreds of times here: it is made shorter. But
+ * not the heartbeat's: its timer is the first that is started, before there are threads.
+ */
 void __wrap_reactor_start_timer(struct event *timer, int64_t ms)
 {
-    __real_reactor_start_timer(timer, ms == RETRY_DESCRIPTORS_MS ? ms / SHORTENED : ms);
+    static struct event *heartbeat;
+    bool is_shortened;
+
+    if (heartbeat == NULL)
+        heartbeat = timer;
+    is_shortened = ms == RETRY_DESCRIPTORS_MS && timer != heartbeat;
+    __real_reactor_start_timer(timer, is_shortened ? ms / SHORTENED : ms);
 }
 
 /* Before main, and before anybody has asked OpenSSL for anything. */
