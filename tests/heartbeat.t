@@ -12,6 +12,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 from harness import (DEADLINE, Echod, Manager, Skip, echo, is_alive, main, needs_tls, receive_all,
@@ -135,20 +137,37 @@ def a_worker_that_hangs_is_replaced():
         assert len(echod.lines("worker-died")) == 1
 
 
+def health(echod):
+    """The status that /healthz has."""
+    url, = [line["endpoint"] for line in echod.lines("listening")
+            if line["endpoint"].startswith("http:")]
+    try:
+        with urllib.request.urlopen(url + "/healthz", timeout=DEADLINE) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
 @together
 def a_worker_that_comes_back_goes_on():
-    """Silent for a few seconds: WATCHDOG=1 is kept back, and comes again; nothing else is done."""
-    with Watchdog() as watchdog, Echod("-w2", environment=watchdog.variables) as echod:
+    """Silent for a few seconds: WATCHDOG=1 is kept back, and comes again, and so does /healthz;
+    nothing else is done."""
+    with Watchdog() as watchdog, Echod("-w2", "--metrics=127.0.0.1:0", "127.0.0.1:0",
+                                       environment=watchdog.variables) as echod:
         clients = [echod.connect() for _ in range(20)]
         for client in clients:
             echo(client, b"here")
         victim = echod.workers()[0]
         for _ in range(2):
             watchdog.wait_word()
+            assert health(echod) == 200
             suspend(victim)
-            wait_until(lambda: time.monotonic() - watchdog.times[-1] > SILENT, "a silence")
+            wait_until(lambda: health(echod) == 503, "a silence")
             os.kill(victim, signal.SIGCONT)
             watchdog.wait_word()
+            assert health(echod) == 200
+            assert not echod.lines("worker-died")
         for client in clients:
             echo(client, b"still here")
             client.close()
