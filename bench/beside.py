@@ -275,7 +275,7 @@ def run_out(peer):
             except OSError:
                 pass
         if server.process.poll() is not None:
-            return "it ends"
+            return "exits"
         used, began = server.cpu_seconds(), time.monotonic()
         time.sleep(0.5)
         busy = (server.cpu_seconds() - used) / (time.monotonic() - began)
