@@ -129,11 +129,13 @@
 /* Of HTTP (--metrics): connections at a time. A few scrapers and browsers need a dozen; those who
  * mean ill hold up to a MiB each, see below. */
 #define HTTP_CONNECTIONS 64
+/* ... and one in so many of the descriptors at most: what is left starts workers anew. */
+#define HTTP_DESCRIPTOR_SHARE 4
 /* How soon a request has to be there, and its answer taken: who is slower is none of ours. */
 #define HTTP_REQUEST_MS 10000
 #define HTTP_ANSWER_MS 10000
-/* ... and when all places are taken. Whoever asks does so at once; an answer has left for the
- * kernel at once, unless the reader is slow. */
+/* ... and when all places or descriptors are taken. Whoever asks does so at once; an answer has
+ * left for the kernel at once, unless the reader is slow. */
 #define HTTP_CROWDED_REQUEST_MS 100
 #define HTTP_CROWDED_ANSWER_MS 1000
 /* How long a connection may wait for its next request: scrapes come every 15 to 60 seconds. */

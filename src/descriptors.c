@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 void descriptors_fill_standard(void)
@@ -25,4 +26,11 @@ void descriptors_raise_limit(unsigned most)
     if (most > 0 && limit.rlim_cur > most)
         limit.rlim_cur = most;
     (void) setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+unsigned long descriptors_limit(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : FD_SETSIZE;
 }

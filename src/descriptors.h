@@ -11,4 +11,7 @@ void descriptors_fill_standard(void);
 /* A connection is a descriptor: lets us have as many as we may, or MOST if that is not 0. */
 void descriptors_raise_limit(unsigned most);
 
+/* How many this process may have open at a time. */
+unsigned long descriptors_limit(void);
+
 #endif

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "defaults.h"
+#include "descriptors.h"
 #include "log.h"
 #include "reactor.h"
 
@@ -24,7 +25,7 @@ enum phase {
     PHASES
 };
 
-/* How long that may last, ms; and when all places are taken. */
+/* How long that may last, ms; and when others wait for want of a place or a descriptor. */
 static const int64_t patience[PHASES][2] = {
     [ASKING] = { HTTP_REQUEST_MS, HTTP_CROWDED_REQUEST_MS },
     [ANSWERED] = { HTTP_ANSWER_MS, HTTP_CROWDED_ANSWER_MS },
@@ -48,7 +49,8 @@ struct http {
     struct event *look;
     struct bufferevent *newcomer; /* accepted, without a place yet; NULL: none */
     int64_t paused_until;         /* for want of descriptors or memory */
-    unsigned taken;
+    int64_t logged;               /* when the log said so last, ms; 0: never */
+    size_t most, taken;           /* of the places: those that there is a descriptor for */
     struct place places[HTTP_CONNECTIONS];
 };
 
@@ -84,9 +86,15 @@ static bool has_memory(void)
 
 static void pause_accepting(struct http *http)
 {
-    log_failure(LOG_WARNING, "metrics-failed", "accept", errno);
+    int error = errno;
+    int64_t now = clock_ms();
+
+    if (http->logged == 0 || now - http->logged >= PAUSE_LOG_MS) {
+        log_failure(LOG_WARNING, "metrics-failed", "accept", error);
+        http->logged = now;
+    }
     evhttp_foreach_bound_socket(http->server, disable, NULL);
-    http->paused_until = clock_ms() + RETRY_DESCRIPTORS_MS;
+    http->paused_until = now + RETRY_DESCRIPTORS_MS;
     event_active(http->look, EV_TIMEOUT, 0);
 }
 
@@ -173,7 +181,7 @@ static struct place *find_first(struct http *http, bool is_crowded)
 static int64_t end_late(struct http *http)
 {
     for (;;) {
-        bool is_crowded = http->taken == HTTP_CONNECTIONS;
+        bool is_crowded = http->taken == http->most || http->paused_until > clock_ms();
         struct place *first = find_first(http, is_crowded);
         int64_t left = first != NULL ? end_of(first, is_crowded) - clock_ms() : HTTP_IDLE_MS;
 
@@ -196,7 +204,7 @@ static void on_look(evutil_socket_t fd, short what, void *context)
     if (pause > 0 && pause < next)
         next = pause;
     reactor_start_timer(http->look, next);
-    if (pause <= 0 && http->taken < HTTP_CONNECTIONS)
+    if (pause <= 0 && http->taken < http->most)
         start_accepting(http);
 }
 
@@ -344,6 +352,15 @@ static void on_request(struct evhttp_request *request, void *context)
     bufferevent_disable(evhttp_connection_get_bufferevent(connection), EV_READ);
 }
 
+static size_t count_places(void)
+{
+    size_t share = descriptors_limit() / HTTP_DESCRIPTOR_SHARE;
+
+    if (share == 0)
+        return 1;
+    return share < HTTP_CONNECTIONS ? share : HTTP_CONNECTIONS;
+}
+
 struct http *http_new(struct event_base *base, const struct http_route *routes, size_t count,
                       void *context)
 {
@@ -352,7 +369,7 @@ struct http *http_new(struct event_base *base, const struct http_route *routes, 
     if (http == NULL)
         return NULL;
     *http = (struct http){ .base = base, .routes = routes, .route_count = count,
-                           .context = context };
+                           .context = context, .most = count_places() };
     for (size_t i = 0; i < HTTP_CONNECTIONS; i++)
         http->places[i].http = http;
     http->server = evhttp_new(base);

@@ -577,13 +577,32 @@ def a_thousand_that_ask_are_all_answered():
 
 
 @scenario
-def out_of_descriptors_it_waits():
-    with start(nofile=48) as echod, contextlib.ExitStack() as stack:
+def few_descriptors_are_shared():
+    with start(nofile=32) as echod, contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(metrics_address(echod), DEADLINE))
+        began = time.monotonic()
+        scrape(echod)
+        assert time.monotonic() - began < 10, "a scrape took as long as Prometheus waits"
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(metrics_address(echod), DEADLINE))
+        os.kill(int(echod.lines("worker-started")[0]["pid"]), signal.SIGKILL)
+        echod.wait_line("worker-died")
+        wait_until(lambda: len(echod.lines("worker-started")) == 2, "a new worker")
+        assert not echod.lines("worker-failed")
+
+
+@scenario
+def out_of_descriptors_it_goes_on():
+    with start() as echod, contextlib.ExitStack() as stack:
+        busy = cpu_seconds([echod.pid])
+        few = len(os.listdir("/proc/%d/fd" % echod.pid)) + 4
+        resource.prlimit(echod.pid, resource.RLIMIT_NOFILE, (few, few))
         clients = [stack.enter_context(socket.create_connection(metrics_address(echod), DEADLINE))
-                   for _ in range(60)]
+                   for _ in range(40)]
         line = echod.wait_line("metrics-failed")
         assert line.level == "warning" and line["error"] == "Too many open files", line
-        busy = cpu_seconds([echod.pid])
+        assert status_of(echod, "/healthz") == 200
         time.sleep(2)
         assert cpu_seconds([echod.pid]) - busy < 0.5, "it spins"
         assert len(echod.lines("metrics-failed")) < 6
