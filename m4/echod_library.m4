@@ -6,7 +6,7 @@ AC_DEFUN([ECHOD_PROG_CC], [
   AC_CHECK_TOOLS([CC], [gcc cc clang])
   AS_IF([test -z "$CC"], [AC_MSG_ERROR([a C compiler is missing: apt-get install gcc libc6-dev])])
   AS_ECHO(['int main(void) { return 0; }']) >conftest.c
-  AS_IF([$CC conftest.c -o conftest >&AS_MESSAGE_LOG_FD 2>&1], [],
+  AS_IF([$CC $CPPFLAGS $CFLAGS $LDFLAGS conftest.c -o conftest $LIBS >&AS_MESSAGE_LOG_FD 2>&1], [],
     [AC_MSG_ERROR([$CC makes no programs: apt-get install gcc libc6-dev (config.log says why)])])
   rm -f conftest*
   AC_PROG_CC

@@ -205,6 +205,21 @@ def what_is_missing_is_named_in_one_line():
 
 
 @scenario
+def a_compiler_may_need_its_flags():
+    """As one for other machines does."""
+    with Configure() as configure:
+        compiler = os.path.join(configure.directory, "picky")
+        with open(compiler, "w") as script:
+            script.write("""#!/bin/sh
+                case "$* " in *-DSYSROOT*-L/sysroot\\ * | *-[cE]\\ *) exec gcc "$@" ;; esac
+                exit 1""")
+        os.chmod(compiler, 0o755)
+        complaint = configure.complaint(modules={}, has_compiler=False, CC=compiler,
+                                        CFLAGS="-DSYSROOT", LDFLAGS="-L/sysroot")
+        assert complaint == "libevent is missing: apt-get install libevent-dev", complaint
+
+
+@scenario
 def what_is_left_out_is_named_too():
     """A warning for each library, and a summary."""
     with Configure() as configure:
