@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "log.h"
 
@@ -118,11 +119,28 @@ static void close_sockets(struct parts *parts)
     sockets_free(&parts->sockets);
 }
 
+/* Else bind(2) would tell that the address is taken, as if by somebody else. */
+static bool is_endpoints(const struct sockets *sockets, const struct endpoint *metrics)
+{
+    struct address *addresses = NULL;
+    size_t count = 0;
+    bool found = false;
+
+    if (endpoint_resolve(metrics, &addresses, &count) != NULL)
+        return false; /* told when it is opened */
+    for (size_t i = 0; i < count && !found; i++)
+        found = sockets_have_stream_at(sockets, &addresses[i]);
+    free(addresses);
+    return found;
+}
+
 static int open_metrics(struct parts *parts)
 {
     const struct endpoint *endpoint = &parts->options->metrics;
     struct sockets_error error;
 
+    if (endpoint->text != NULL && is_endpoints(&parts->sockets, endpoint))
+        return fail(2, "--metrics at the address of an endpoint", endpoint->text);
     if (!sockets_open(&parts->metrics, endpoint, endpoint->text != NULL, 1, false, &error) ||
         !adopt(&parts->metrics, parts->passed, true, &error))
         return fail(error.status, error.what, error.text);

@@ -409,6 +409,18 @@ int sockets_fd(const struct sockets *sockets, size_t index, unsigned worker)
     return sockets->list[index].fds[worker % sockets->list[index].fd_count];
 }
 
+bool sockets_have_stream_at(const struct sockets *sockets, const struct address *address)
+{
+    for (size_t i = 0; i < sockets->count; i++) {
+        const struct listening *one = &sockets->list[i];
+
+        if (one->endpoint->transport != ENDPOINT_UNIX &&
+            one->endpoint->transport != ENDPOINT_UDP && address_equal(&one->address, address))
+            return true;
+    }
+    return false;
+}
+
 bool sockets_is_own(const struct sockets *sockets, size_t index)
 {
     return sockets->list[index].fd_count > 1;

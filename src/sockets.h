@@ -66,6 +66,9 @@ void sockets_give(const struct sockets *sockets, uid_t uid, gid_t gid);
 /* The socket of list[INDEX] at which WORKER accepts; still owned by SOCKETS. -1: closed. */
 int sockets_fd(const struct sockets *sockets, size_t index, unsigned worker);
 
+/* Is ADDRESS, an IP one, that of a stream in the list? */
+bool sockets_have_stream_at(const struct sockets *sockets, const struct address *address);
+
 /* Has every worker a socket of its own at list[INDEX]? At any address? */
 bool sockets_is_own(const struct sockets *sockets, size_t index);
 bool sockets_are_own(const struct sockets *sockets);

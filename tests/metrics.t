@@ -209,6 +209,8 @@ def what_cannot_be_is_one_line():
         at = "127.0.0.1:%d" % other.getsockname()[1]
         told = refused(1, "--metrics=" + at)
         assert told == "echod: Address already in use: http://%s\n" % at, told
+    told = refused(2, "--metrics=" + at, at)
+    assert told == "echod: --metrics at the address of an endpoint: %s\n" % at, told
     told = refused(1, "--metrics=no-such-host.invalid:1")
     assert told.endswith(": no-such-host.invalid:1\n"), told
     # An endpoint is none of it.
