@@ -174,6 +174,8 @@ def keys_in_a_terminal():
                             ("echod tcp:", "tcp://"),
                             ("echod chat+unix://", "chat+unix:///"),
                             ("echod --deny=@ba", "--deny=@bad-networks"),
+                            ("echod --deny=@ce", "--deny=@cert\\ dir"),
+                            ("echod --deny \"@ce", "--deny \"@cert dir\""),
                             ("echod --tls-cert=ce", "--tls-cert=cert\\ dir/"),
                             ("echod --tls-cert=\"ce", "--tls-cert=\"cert dir\"/"),
                             ("echod unix://%s/ch" % directory, "/chain.pem "),
