@@ -6,10 +6,12 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/listener.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "defaults.h"
@@ -49,6 +51,8 @@ struct http {
     struct event *look;
     struct bufferevent *newcomer; /* accepted, without a place yet; NULL: none */
     int64_t paused_until;         /* for want of descriptors or memory */
+    int listening;                /* one of the sockets */
+    int reserve;                  /* a descriptor that is given up for somebody; -1: it is */
     int64_t logged;               /* when the log said so last, ms; 0: never */
     size_t most, taken;           /* of the places: those that there is a descriptor for */
     struct place places[HTTP_CONNECTIONS];
@@ -191,6 +195,23 @@ static int64_t end_late(struct http *http)
     }
 }
 
+/* Somebody else may have it by now: then it is had again when the next one goes. */
+static void hold_reserve(struct http *http)
+{
+    if (http->reserve < 0)
+        http->reserve = fcntl(http->listening, F_DUPFD_CLOEXEC, 0);
+}
+
+static bool give_up_reserve(struct http *http)
+{
+    bool had = http->reserve >= 0;
+
+    if (had)
+        close(http->reserve);
+    http->reserve = -1;
+    return had;
+}
+
 static void on_look(evutil_socket_t fd, short what, void *context)
 {
     struct http *http = context;
@@ -200,6 +221,7 @@ static void on_look(evutil_socket_t fd, short what, void *context)
     (void) what;
     seat(http);
     next = end_late(http);
+    hold_reserve(http);
     pause = http->paused_until - clock_ms();
     if (pause > 0 && pause < next)
         next = pause;
@@ -253,7 +275,8 @@ static void on_accept_failed(struct evconnlistener *listener, void *evhttp)
 {
     (void) listener;
     (void) evhttp;
-    pause_accepting(serving);
+    if (errno != EMFILE || !give_up_reserve(serving))
+        pause_accepting(serving);
 }
 
 static void on_taken(struct evhttp_request *request, void *context)
@@ -369,7 +392,7 @@ struct http *http_new(struct event_base *base, const struct http_route *routes, 
     if (http == NULL)
         return NULL;
     *http = (struct http){ .base = base, .routes = routes, .route_count = count,
-                           .context = context, .most = count_places() };
+                           .context = context, .reserve = -1, .most = count_places() };
     for (size_t i = 0; i < HTTP_CONNECTIONS; i++)
         http->places[i].http = http;
     http->server = evhttp_new(base);
@@ -397,6 +420,7 @@ void http_free(struct http *http)
     if (http->newcomer != NULL)
         bufferevent_decref(http->newcomer);
     reactor_free_event(http->look);
+    give_up_reserve(http);
     if (serving == http)
         serving = NULL;
     free(http);
@@ -414,6 +438,8 @@ bool http_listen(struct http *http, int fd)
         return false;
     }
     serving = http;
+    http->listening = fd;
+    hold_reserve(http);
     evconnlistener_set_error_cb(listener, on_accept_failed);
     return evconnlistener_enable(listener) == 0;
 }

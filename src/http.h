@@ -3,8 +3,9 @@
  *
  * evhttp alone takes any number of connections, and each for as long as it lasts. Here there are
  * so many at most, and a request has to be there, and its answer taken, in time. When all places
- * are taken the one whose time is nearly over makes room, idle ones first: whoever asks is answered
- * soon, however many others hold on. A process has one such server at a time.
+ * are taken, or descriptors or memory, the one whose time is nearly over makes room, idle ones
+ * first: whoever asks is answered soon, however many others hold on. A descriptor is held in
+ * reserve, as threads that serve may have taken all. A process has one such server at a time.
  */
 #ifndef ECHOD_HTTP_H
 #define ECHOD_HTTP_H

@@ -595,6 +595,18 @@ def few_descriptors_are_shared():
 
 
 @scenario
+def who_took_all_descriptors_keeps_no_probe_out(model):
+    """Of threads, which have them in common, the clients of the echo may."""
+    with start("--model=" + model, nofile=64) as echod, contextlib.ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(socket.create_connection(echod.address(), DEADLINE))
+        echod.wait_line("paused")
+        for _ in range(5):
+            assert status_of(echod, "/healthz") == 200
+            assert total(scrape(echod), "echod_accept_pauses_total") >= 1
+
+
+@scenario
 def out_of_descriptors_it_goes_on():
     with start() as echod, contextlib.ExitStack() as stack:
         busy = cpu_seconds([echod.pid])
