@@ -319,9 +319,10 @@ def counters_are_exact(model):
         assert found["echod_workers"] == 3 and found["echod_worker_restarts_total"] == 0
         udp = echod.endpoint(1)
         probe_report(udp, "-n", 10, "-i", "10ms")
-        found = scrape(echod)
         for metric in ("received", "sent"):
-            assert total(found, "echod_datagrams_%s_total" % metric, endpoint=udp) == 10
+            key = "echod_datagrams_%s_total" % metric
+            wait_until(lambda: total(scrape(echod), key, endpoint=udp) == 10, key)
+        found = scrape(echod)
         assert abs(found["echod_start_time_seconds"] - time.time()) < 5 * DEADLINE
 
 
@@ -331,6 +332,8 @@ def counters_survive_a_crash_and_a_reload():
         clients = [echod.connect() for _ in range(20)]
         for client in clients:
             echo(client, b"0123456789")
+        wait_until(lambda: total(scrape(echod), "echod_sent_bytes_total") == 200,
+                   "what was sent last to be counted")
         victim = echod.workers()[0]
         os.kill(victim, signal.SIGKILL)
         echod.wait_line("worker-died")
