@@ -186,4 +186,4 @@ def keys_in_a_terminal():
             terminal.write(b"\x15")  # the line is gone
 
 
-main()
+main(around=True)

@@ -261,4 +261,4 @@ def both_files_have_the_same_addresses():
         wait_until(lambda: not any(map(example.uses, (1, 2, 3))), "haproxy to notice the end")
 
 
-main()
+main(around=True)

@@ -605,8 +605,12 @@ def run(function, model):
                 raise
 
 
-def main():
-    """Runs the scenarios (or those whose names are arguments) and prints TAP."""
+def main(around=False):
+    """Runs the scenarios (or those whose names are arguments) and prints TAP. AROUND: they are of
+    what stands around the programs, and tell a sanitizer nothing that others do not."""
+    if around and os.environ.get("ECHOD_SANITIZED"):
+        print("1..0 # SKIP of what stands around the programs")
+        return
     wanted = [s for s in SCENARIOS if not sys.argv[1:] or s[0].__name__ in sys.argv[1:]]
     failed = 0
     print("1..%d" % len(wanted), flush=True)

@@ -235,4 +235,4 @@ def what_is_left_out_is_named_too():
             assert re.search(r"^ +(\w+ )?%s +no$" % feature, run.stdout, re.M), run.stdout
 
 
-main()
+main(around=True)

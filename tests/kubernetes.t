@@ -192,4 +192,4 @@ def the_program_does_what_they_say():
         assert echod.lines("drained")[0]["forced"] == "0"
 
 
-main()
+main(around=True)

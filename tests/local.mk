@@ -70,6 +70,14 @@ tests_failing_LDADD = src/libechod.a $(LIBEVENT_ARCHIVE) $(OPENSSL_LIBS) $(LIBSY
 	$(HIREDIS_ARCHIVE) $(LIBSECCOMP_LIBS)
 endif
 
+# It waits for a minute: the first, for others to run meanwhile.
+if HAVE_LIBEVENT_ARCHIVE
+if HAVE_HIREDIS
+check_PROGRAMS += tests/check_redisbus
+TESTS += tests/check_redisbus
+endif
+endif
+
 if HAVE_PYTHON3
 TESTS += $(scenarios)
 endif

@@ -280,4 +280,4 @@ def it_is_readable_on_a_phone_and_in_the_dark():
 
 
 if __name__ == "__main__":
-    main()
+    main(around=True)

@@ -164,4 +164,4 @@ def a_real_prometheus_watches_echod():
                    ["EchodDown"], "the alert", 2 * DEADLINE)
 
 
-main()
+main(around=True)

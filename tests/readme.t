@@ -445,6 +445,6 @@ try:
     README, PROSE = parse(read("README"))
     for some in groups(README):
         add_group(some)
-    main()
+    main(around=True)
 finally:
     shutil.rmtree(scratch)

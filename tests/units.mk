@@ -105,7 +105,7 @@ inject_units += tests/check_conn_tls tests/check_probe_tls tests/check_tls tests
 endif
 
 if HAVE_HIREDIS
-inject_units += tests/check_chat_elsewhere tests/check_redisbus
+inject_units += tests/check_chat_elsewhere
 endif
 
 check_PROGRAMS += $(inject_units)
