@@ -55,16 +55,19 @@ static const struct family counters[STATS_COUNTER_COUNT] = {
                                "Datagrams that were answered, by endpoint.", OF_DATAGRAMS },
 };
 
+static void note(struct writer *writer, bool was_added)
+{
+    writer->is_complete = writer->is_complete && was_added;
+}
+
 static void add(struct writer *writer, const char *text)
 {
-    writer->is_complete =
-        evbuffer_add(writer->out, text, strlen(text)) == 0 && writer->is_complete;
+    note(writer, evbuffer_add(writer->out, text, strlen(text)) == 0);
 }
 
 static void add_value(struct writer *writer, uint64_t value)
 {
-    writer->is_complete =
-        evbuffer_add_printf(writer->out, " %" PRIu64 "\n", value) >= 0 && writer->is_complete;
+    note(writer, evbuffer_add_printf(writer->out, " %" PRIu64 "\n", value) >= 0);
 }
 
 /* SEPARATOR, which a set of labels or the label before it ends with, NAME="VALUE". */
@@ -74,16 +77,15 @@ static void add_label(struct writer *writer, const char *separator, const char *
     add(writer, separator);
     add(writer, name);
     add(writer, "=");
-    writer->is_complete = quote_add(writer->out, value) && writer->is_complete;
+    note(writer, quote_add(writer->out, value));
 }
 
 /* A line that describes: # KEYWORD NAME SUFFIX TEXT. */
 static void add_description(struct writer *writer, const char *keyword, const char *name,
                             const char *suffix, const char *text)
 {
-    writer->is_complete = evbuffer_add_printf(writer->out, "# %s %s%s %s\n", keyword, name,
-                                              suffix, text) >= 0 &&
-                          writer->is_complete;
+    note(writer, evbuffer_add_printf(writer->out, "# %s %s%s %s\n", keyword, name, suffix,
+                                     text) >= 0);
 }
 
 /* SUFFIX is what Prometheus' text has as a part of the name, and OpenMetrics not. */
@@ -251,9 +253,8 @@ static void add_start_time(struct writer *writer, int64_t unix_ms)
                                           "When echod started, in seconds since 1970.", OF_ALL };
 
     describe(writer, &family, "gauge", "");
-    writer->is_complete = evbuffer_add_printf(writer->out, "%s %" PRId64 ".%03" PRId64 "\n",
-                                              family.name, unix_ms / 1000, unix_ms % 1000) >= 0 &&
-                          writer->is_complete;
+    note(writer, evbuffer_add_printf(writer->out, "%s %" PRId64 ".%03" PRId64 "\n", family.name,
+                                     unix_ms / 1000, unix_ms % 1000) >= 0);
 }
 
 /* What concerns all endpoints, of whom ALL is the sum. */

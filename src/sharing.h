@@ -2,7 +2,7 @@
  * sharing: what all workers use alike, sent to each until it has it: TLS credentials, access rules.
  *
  * A worker that cannot take the newest, for want of memory or descriptors, goes on with what it has
- * and is sent it again in a while. Which descriptors these are, struct worker_setup has at the time.
+ * and is sent it again in a while. Which descriptors these are is in struct worker_setup.
  */
 #ifndef ECHOD_SHARING_H
 #define ECHOD_SHARING_H

@@ -15,7 +15,7 @@ struct writer {
     bool wants_comma; /* before the next member */
 };
 
-static void add(struct writer *writer, bool was_added)
+static void note(struct writer *writer, bool was_added)
 {
     writer->is_complete = writer->is_complete && was_added;
 }
@@ -24,51 +24,51 @@ static void add(struct writer *writer, bool was_added)
 static void add_key(struct writer *writer, const char *key)
 {
     if (writer->wants_comma)
-        add(writer, evbuffer_add(writer->out, ",", 1) == 0);
+        note(writer, evbuffer_add(writer->out, ",", 1) == 0);
     writer->wants_comma = true;
     if (key == NULL)
         return;
-    add(writer, quote_add(writer->out, key));
-    add(writer, evbuffer_add(writer->out, ":", 1) == 0);
+    note(writer, quote_add(writer->out, key));
+    note(writer, evbuffer_add(writer->out, ":", 1) == 0);
 }
 
 /* An object or array begins, or ends, with this BRACKET. */
 static void begin(struct writer *writer, const char *key, char bracket)
 {
     add_key(writer, key);
-    add(writer, evbuffer_add(writer->out, &bracket, 1) == 0);
+    note(writer, evbuffer_add(writer->out, &bracket, 1) == 0);
     writer->wants_comma = false;
 }
 
 static void end(struct writer *writer, char bracket)
 {
-    add(writer, evbuffer_add(writer->out, &bracket, 1) == 0);
+    note(writer, evbuffer_add(writer->out, &bracket, 1) == 0);
     writer->wants_comma = true;
 }
 
 static void add_number(struct writer *writer, const char *key, uint64_t value)
 {
     add_key(writer, key);
-    add(writer, evbuffer_add_printf(writer->out, "%" PRIu64, value) >= 0);
+    note(writer, evbuffer_add_printf(writer->out, "%" PRIu64, value) >= 0);
 }
 
 static void add_seconds(struct writer *writer, const char *key, int64_t ms)
 {
     add_key(writer, key);
-    add(writer, evbuffer_add_printf(writer->out, "%" PRId64 ".%03" PRId64, ms / 1000,
+    note(writer, evbuffer_add_printf(writer->out, "%" PRId64 ".%03" PRId64, ms / 1000,
                                     ms % 1000) >= 0);
 }
 
 static void add_text(struct writer *writer, const char *key, const char *value)
 {
     add_key(writer, key);
-    add(writer, quote_add(writer->out, value));
+    note(writer, quote_add(writer->out, value));
 }
 
 static void add_flag(struct writer *writer, const char *key, bool value)
 {
     add_key(writer, key);
-    add(writer, evbuffer_add_printf(writer->out, value ? "true" : "false") >= 0);
+    note(writer, evbuffer_add_printf(writer->out, value ? "true" : "false") >= 0);
 }
 
 /* What SUM, of a place that serves the chat or not, has of messages. */
