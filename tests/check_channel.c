@@ -353,21 +353,32 @@ static void on_received_send_more(void *context, uint32_t type, const void *payl
     (void) send(raw_end, &type, sizeof(type), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* With each frame that is received comes another one, for ever. */
-START_TEST(the_rest_has_an_end)
+/* With each frame that is received, counted in FRAMES, comes another one, for ever. */
+static struct channel *start_endless(unsigned *frames)
 {
-    const struct channel_handler endless = { .received = on_received_send_more };
-    const uint32_t type = 0;
-    struct channel *channel;
-    unsigned frames = 0;
+    static const struct channel_handler endless = { .received = on_received_send_more };
     int fds[2];
 
     base = reactor_new(NULL);
     ck_assert(channel_pair(fds));
     raw_end = fds[1];
-    channel = channel_new(base, fds[0], &endless, &frames);
+    return channel_new(base, fds[0], &endless, frames);
+}
+
+static void send_three(void)
+{
+    const uint32_t type = 0;
+
     for (int i = 0; i < 3; i++)
         ck_assert(send(raw_end, &type, sizeof(type), 0) == sizeof(type));
+}
+
+START_TEST(the_rest_has_an_end)
+{
+    unsigned frames = 0;
+    struct channel *channel = start_endless(&frames);
+
+    send_three();
     channel_receive_rest(channel);
     ck_assert_uint_eq(frames, 3);
     channel_free(channel);
@@ -379,20 +390,12 @@ END_TEST
 /* The same; here the channel goes on. */
 START_TEST(what_waits_is_received_at_once)
 {
-    const struct channel_handler endless = { .received = on_received_send_more };
-    const uint32_t type = 0;
-    struct channel *channel;
     unsigned frames = 0;
-    int fds[2];
+    struct channel *channel = start_endless(&frames);
 
-    base = reactor_new(NULL);
-    ck_assert(channel_pair(fds));
-    raw_end = fds[1];
-    channel = channel_new(base, fds[0], &endless, &frames);
     channel_receive_waiting(channel);
     ck_assert_uint_eq(frames, 0);
-    for (int i = 0; i < 3; i++)
-        ck_assert(send(raw_end, &type, sizeof(type), 0) == sizeof(type));
+    send_three();
     channel_receive_waiting(channel);
     ck_assert_uint_eq(frames, 3);
     channel_receive_waiting(channel);
